@@ -1,0 +1,297 @@
+package v1alpha1
+
+import (
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Cluster is one Kubernetes cluster on hosts of ours.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Namespaced
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="State",type=string,JSONPath=`.status.state`
+// +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.status.version`
+// +kubebuilder:printcolumn:name="Nodes",type=string,JSONPath=`.status.nodes.summary`
+// +kubebuilder:printcolumn:name="Endpoint",type=string,JSONPath=`.status.endpoint`
+// +kubebuilder:printcolumn:name="Operation",type=string,JSONPath=`.status.operation`,priority=1
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="a cluster name has at most 40 lower-case letters, digits and '-', and starts with a letter"
+type Cluster struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   ClusterSpec   `json:"spec"`
+	Status ClusterStatus `json:"status,omitempty"`
+}
+
+// ClusterSpec is the wanted cluster.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.workerPools) || self.workerPools.all(p, p.hosts.all(h, !(h in self.controlPlane.hosts)))",message="a host is either a control plane or a worker"
+// +kubebuilder:validation:XValidation:rule="!has(self.workerPools) || self.workerPools.all(p, self.workerPools.exists_one(q, q.name == p.name))",message="worker pools need different names"
+type ClusterSpec struct {
+	Kubernetes KubernetesSpec `json:"kubernetes"`
+	// ControlPlane runs etcd and the API server.
+	ControlPlane ControlPlaneSpec `json:"controlPlane"`
+	// WorkerPools run workloads. None makes a single-node cluster whose control plane runs pods.
+	// +kubebuilder:validation:MaxItems=32
+	// +optional
+	WorkerPools []WorkerPool `json:"workerPools,omitempty"`
+	// +kubebuilder:default={}
+	// +optional
+	Endpoint EndpointSpec `json:"endpoint,omitempty"`
+	// +kubebuilder:default={}
+	// +optional
+	Network NetworkSpec `json:"network,omitempty"`
+	// +kubebuilder:default={}
+	// +optional
+	Runtime RuntimeSpec `json:"runtime,omitempty"`
+	// +kubebuilder:default={}
+	// +optional
+	Components ComponentsSpec `json:"components,omitempty"`
+	// HostSetup says what Slipway may change on a host beyond installing.
+	// +kubebuilder:default={}
+	// +optional
+	HostSetup HostSetupSpec `json:"hostSetup,omitempty"`
+}
+
+// KubernetesSpec says which Kubernetes runs.
+type KubernetesSpec struct {
+	// Version is vX.Y.Z, the name of an enabled Bundle.
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^v[0-9]+\.[0-9]+\.[0-9]+$`
+	Version string `json:"version"`
+	// DNSDomain is the cluster's DNS domain.
+	// +kubebuilder:default="cluster.local"
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="the DNS domain of a cluster cannot change"
+	// +optional
+	DNSDomain string `json:"dnsDomain,omitempty"`
+}
+
+// ControlPlaneSpec lists the hosts of the control plane.
+type ControlPlaneSpec struct {
+	// Hosts names Host objects. One for now: more control planes are not supported yet.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=1
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=63
+	// +listType=set
+	Hosts []string `json:"hosts"`
+}
+
+// WorkerPool is a set of workers that are alike.
+type WorkerPool struct {
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Name string `json:"name"`
+	// Hosts names Host objects.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=500
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=63
+	// +listType=set
+	Hosts []string `json:"hosts"`
+	// Labels are put on the nodes when they register.
+	// +kubebuilder:validation:MaxProperties=32
+	// +optional
+	Labels map[string]string `json:"labels,omitempty"`
+	// Taints are put on the nodes when they register.
+	// +kubebuilder:validation:MaxItems=16
+	// +optional
+	Taints []Taint `json:"taints,omitempty"`
+}
+
+// Taint keeps pods that do not tolerate it away from a node.
+type Taint struct {
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=317
+	Key string `json:"key"`
+	// +kubebuilder:validation:MaxLength=63
+	// +optional
+	Value string `json:"value,omitempty"`
+	// +kubebuilder:validation:Enum=NoSchedule;PreferNoSchedule;NoExecute
+	Effect corev1.TaintEffect `json:"effect"`
+}
+
+// EndpointSpec is how clients reach the API server.
+type EndpointSpec struct {
+	// Host is the IP or name of the API server. Default: the internal address of the control plane.
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^$|^[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?$`
+	// +optional
+	Host string `json:"host,omitempty"`
+	// Port of the API server.
+	// +kubebuilder:default=6443
+	// +kubebuilder:validation:Minimum=1024
+	// +kubebuilder:validation:Maximum=29999
+	// +optional
+	Port int32 `json:"port,omitempty"`
+	// CertSANs are more IPs and names that the API server's certificate is valid for.
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:items:Pattern=`^(\*\.)?[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?$`
+	// +listType=set
+	// +optional
+	CertSANs []string `json:"certSANs,omitempty"`
+}
+
+// NetworkSpec is the cluster network. Nothing of it can change after creation.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.podCIDR) == has(oldSelf.podCIDR) && has(self.serviceCIDR) == has(oldSelf.serviceCIDR) && (!has(self.podCIDR) || self.podCIDR == oldSelf.podCIDR) && (!has(self.serviceCIDR) || self.serviceCIDR == oldSelf.serviceCIDR)",message="the CIDRs of a cluster cannot change"
+// +kubebuilder:validation:XValidation:rule="!has(self.podCIDR) || !has(self.serviceCIDR) || !isCIDR(self.podCIDR) || !isCIDR(self.serviceCIDR) || !(cidr(self.podCIDR).containsCIDR(cidr(self.serviceCIDR)) || cidr(self.serviceCIDR).containsCIDR(cidr(self.podCIDR)))",message="podCIDR and serviceCIDR overlap"
+type NetworkSpec struct {
+	// PodCIDR is where pods get addresses. It must not overlap a network of any host.
+	// +kubebuilder:default="172.25.0.0/16"
+	// +kubebuilder:validation:MaxLength=18
+	// +kubebuilder:validation:XValidation:rule="isCIDR(self) && cidr(self).ip().family() == 4 && cidr(self).prefixLength() >= 8 && cidr(self).prefixLength() <= 24 && cidr(self) == cidr(self).masked()",message="podCIDR must be an IPv4 network such as 172.25.0.0/16, with a prefix of 8 to 24 and no host bits"
+	// +optional
+	PodCIDR string `json:"podCIDR,omitempty"`
+	// ServiceCIDR is where Services get addresses. It must not overlap a network of any host.
+	// +kubebuilder:default="10.96.0.0/16"
+	// +kubebuilder:validation:MaxLength=18
+	// +kubebuilder:validation:XValidation:rule="isCIDR(self) && cidr(self).ip().family() == 4 && cidr(self).prefixLength() >= 12 && cidr(self).prefixLength() <= 28 && cidr(self) == cidr(self).masked()",message="serviceCIDR must be an IPv4 network such as 10.96.0.0/16, with a prefix of 12 to 28 and no host bits"
+	// +optional
+	ServiceCIDR string `json:"serviceCIDR,omitempty"`
+	// CNI is the pod network: flannel with its VXLAN backend.
+	// +kubebuilder:default=flannel
+	// +kubebuilder:validation:Enum=flannel
+	// +optional
+	CNI string `json:"cni,omitempty"`
+	// KubeProxyMode is nftables or iptables. Default: nftables where every host has it, else iptables.
+	// +kubebuilder:validation:Enum="";nftables;iptables
+	// +optional
+	KubeProxyMode string `json:"kubeProxyMode,omitempty"`
+}
+
+// RuntimeSpec is the container runtime.
+type RuntimeSpec struct {
+	// DataDir holds images and containers.
+	// +kubebuilder:default="/var/lib/containerd"
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:Pattern=`^(/[A-Za-z0-9][A-Za-z0-9._-]*){2,}$`
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="the runtime's data directory cannot change"
+	// +optional
+	DataDir string `json:"dataDir,omitempty"`
+}
+
+// ComponentsSpec tunes the components of the control plane.
+type ComponentsSpec struct {
+	// +kubebuilder:default={}
+	// +optional
+	Etcd EtcdSpec `json:"etcd,omitempty"`
+}
+
+// EtcdSpec tunes etcd.
+type EtcdSpec struct {
+	// DataDir holds the cluster's data.
+	// +kubebuilder:default="/var/lib/etcd"
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:Pattern=`^(/[A-Za-z0-9][A-Za-z0-9._-]*){2,}$`
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="etcd's data directory cannot change"
+	// +optional
+	DataDir string `json:"dataDir,omitempty"`
+}
+
+// HostSetupSpec says what may be changed on hosts. What is not allowed is only reported.
+type HostSetupSpec struct {
+	// DisableFirewall stops and disables firewalld or ufw.
+	// +optional
+	DisableFirewall bool `json:"disableFirewall,omitempty"`
+	// PermissiveSELinux makes SELinux permissive, now and after a reboot.
+	// +optional
+	PermissiveSELinux bool `json:"permissiveSELinux,omitempty"`
+	// DisableSwap turns swap off, now and after a reboot.
+	// +optional
+	DisableSwap bool `json:"disableSwap,omitempty"`
+}
+
+// ClusterState is the state of a cluster in one word.
+type ClusterState string
+
+// The states of a cluster.
+const (
+	ClusterPending      ClusterState = "Pending"
+	ClusterInitializing ClusterState = "Initializing"
+	ClusterActive       ClusterState = "Active"
+	ClusterDegraded     ClusterState = "Degraded"
+	ClusterFailed       ClusterState = "Failed"
+	ClusterDeleting     ClusterState = "Deleting"
+)
+
+// ClusterStatus is what was found. Only Slipway writes it.
+type ClusterStatus struct {
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Conditions: Created (the create operation has succeeded), Ready (API answers, every node is Ready).
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	State      ClusterState       `json:"state,omitempty"`
+	// Version is the Kubernetes version that runs.
+	Version string `json:"version,omitempty"`
+	// Endpoint is the URL of the API server.
+	Endpoint string `json:"endpoint,omitempty"`
+	// Operation is the one that runs, or ran last.
+	Operation string       `json:"operation,omitempty"`
+	Nodes     ClusterNodes `json:"nodes,omitempty"`
+	// Certificates lists when the certificate authorities and the serving certificate end.
+	// +kubebuilder:validation:MaxItems=32
+	Certificates []ClusterCertificate `json:"certificates,omitempty"`
+}
+
+// ClusterNodes counts nodes.
+type ClusterNodes struct {
+	Total int32 `json:"total"`
+	Ready int32 `json:"ready"`
+	// Summary is READY/TOTAL.
+	Summary string `json:"summary,omitempty"`
+	// NotReady names nodes that are not Ready, 50 at most.
+	// +kubebuilder:validation:MaxItems=50
+	NotReady []NodeProblem `json:"notReady,omitempty"`
+}
+
+// NodeProblem says why a node is not Ready.
+type NodeProblem struct {
+	Name    string `json:"name"`
+	Reason  string `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
+}
+
+// ClusterCertificate is one certificate of a cluster.
+type ClusterCertificate struct {
+	Name      string      `json:"name"`
+	ExpiresAt metav1.Time `json:"expiresAt"`
+}
+
+// The condition types of a Cluster.
+const (
+	ClusterCreated = "Created"
+	ClusterReady   = "Ready"
+)
+
+// AllHosts gives every host of the cluster, control planes first, then workers by pool.
+func (s *ClusterSpec) AllHosts() []string {
+	return slices.Concat(s.ControlPlane.Hosts, s.WorkerHosts())
+}
+
+// WorkerHosts gives the hosts of every pool, in the order of the pools.
+func (s *ClusterSpec) WorkerHosts() []string {
+	var hosts []string
+	for _, p := range s.WorkerPools {
+		hosts = append(hosts, p.Hosts...)
+	}
+	return hosts
+}
+
+// ClusterList lists clusters.
+//
+// +kubebuilder:object:root=true
+type ClusterList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	Items []Cluster `json:"items"`
+}

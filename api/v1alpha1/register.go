@@ -1,0 +1,50 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// Group is the API group of every kind in this package.
+const Group = "slipway.dev"
+
+// SystemNamespace holds Slipway's own objects: credentials' Secrets and the keys of clusters.
+const SystemNamespace = "slipway-system"
+
+// Finalizer keeps an object until Slipway has undone what it did on hosts for it.
+const Finalizer = "slipway.dev/cleanup"
+
+// Labels and annotations that Slipway puts on objects.
+const (
+	// LabelCluster is on every Operation and on a cluster's Secret, and names the cluster.
+	LabelCluster = "slipway.dev/cluster"
+	// AnnotationCreatedBy is on a Cluster that an approved plan made, and names that Operation.
+	AnnotationCreatedBy = "slipway.dev/created-by"
+	// AnnotationDeletedBy is on a Cluster that an approved plan deletes, and names that Operation.
+	AnnotationDeletedBy = "slipway.dev/deleted-by"
+	// AnnotationNeedsCleaning is on a HostClaim whose host could not be cleaned, and names the Operation to retry.
+	AnnotationNeedsCleaning = "slipway.dev/needs-cleaning"
+)
+
+// GroupVersion is the group and version of every kind in this package.
+func GroupVersion() schema.GroupVersion {
+	return schema.GroupVersion{Group: Group, Version: "v1alpha1"}
+}
+
+// AddToScheme makes scheme know every kind in this package.
+func AddToScheme(scheme *runtime.Scheme) error {
+	gv := GroupVersion()
+	scheme.AddKnownTypes(gv,
+		&Bundle{}, &BundleList{},
+		&Cluster{}, &ClusterList{},
+		&Credential{}, &CredentialList{},
+		&Host{}, &HostList{},
+		&HostClaim{}, &HostClaimList{},
+		&HostRun{}, &HostRunList{},
+		&Operation{}, &OperationList{},
+		&Setting{}, &SettingList{},
+	)
+	metav1.AddToGroupVersion(scheme, gv)
+	return nil
+}

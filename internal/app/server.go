@@ -1,0 +1,241 @@
+// Package app owns the wiring: it is the only place that knows every part, and it is plain lists and calls.
+// It must never hold behaviour that another package could have.
+package app
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/go-logr/logr"
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"slipway.dev/slipway/api/v1alpha1"
+	"slipway.dev/slipway/internal/auth"
+	"slipway.dev/slipway/internal/blob"
+	"slipway.dev/slipway/internal/bundle"
+	"slipway.dev/slipway/internal/controlplane"
+	"slipway.dev/slipway/internal/gateway"
+	"slipway.dev/slipway/internal/gateway/stream"
+	"slipway.dev/slipway/internal/host/ssh"
+
+	hostcontroller "slipway.dev/slipway/internal/controller/host"
+)
+
+// AdminKubeconfig is the file in the data directory that lets root on this machine in.
+const AdminKubeconfig = "admin.kubeconfig"
+
+// BundleDir is the directory of the bundle store below the data directory.
+const BundleDir = "bundles"
+
+// ServerOptions says how to run a server.
+type ServerOptions struct {
+	// DataDir holds everything the server keeps. It is made when missing.
+	DataDir string
+	// Bundles is the bundle store; default BundleDir below DataDir.
+	Bundles string
+	// Listen is the address of the one TLS port, HOST:PORT.
+	Listen string
+	// Names are more names and addresses by which people reach the server.
+	Names []string
+	// Version is that of this binary.
+	Version string
+	Log     *slog.Logger
+	// Ready is called once the server answers.
+	Ready func(url string)
+}
+
+// Scheme knows Kubernetes' own kinds and ours.
+func Scheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, fmt.Errorf("cannot make the scheme: %w", err)
+		}
+	}
+	return scheme, nil
+}
+
+// RunServer runs a server until ctx ends, and then stops it cleanly.
+func RunServer(ctx context.Context, o ServerOptions) (err error) {
+	utilruntime.ReallyCrash = false // One request must never end the whole server.
+	ctrl.SetLogger(logr.FromSlogHandler(o.Log.Handler()))
+	crds, err := crds()
+	if err != nil {
+		return err
+	}
+	// The control plane first: it owns the lock of the data directory.
+	plane, err := controlplane.Start(ctx, controlplane.Config{DataDir: o.DataDir, Version: o.Version, CRDs: crds, Logger: o.Log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, plane.Stop(context.WithoutCancel(ctx))) }()
+	port, err := gateway.Listen(ctx, gateway.PortConfig{Address: o.Listen, DataDir: o.DataDir, Names: o.Names, Logger: o.Log})
+	if err != nil {
+		return err
+	}
+	admin, err := auth.LoadAdminToken(o.DataDir)
+	if err != nil {
+		return errors.Join(err, port.Close())
+	}
+	if err := gateway.WriteKubeconfig(filepath.Join(o.DataDir, AdminKubeconfig), port.URL(), port.CACert(), "admin", admin.Token()); err != nil {
+		return errors.Join(err, port.Close())
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go func() {
+		select {
+		case <-plane.Done():
+			stop(errors.Join(errors.New("the control plane ended"), plane.Err()))
+		case <-ctx.Done():
+		}
+	}()
+	s, err := newServer(ctx, o, plane.RESTConfig(), port)
+	if err != nil {
+		return errors.Join(err, port.Close())
+	}
+	defer func() { err = errors.Join(err, s.pool.Close()) }()
+	handler, err := gateway.NewHandler(gateway.Config{
+		Upstream: plane.GatewayConfig(), Authenticators: []gateway.Authenticator{admin},
+		Checks:   map[string]func(context.Context) error{"apiserver": plane.Ready},
+		Registry: bundle.NewRegistry(s.bundles, auth.NewRegistryTokens(s.live, 0).Authorize),
+		Streams:  stream.New(stream.Deps{Client: s.live, Blobs: s.blobs, Secrets: secrets{s.live}, Log: o.Log}),
+		Logger:   o.Log,
+	})
+	if err != nil {
+		return errors.Join(err, port.Close())
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return port.Serve(ctx, handler) })
+	group.Go(func() error { return s.manager.Start(ctx) })
+	if o.Ready != nil {
+		o.Ready(port.URL())
+	}
+	err = group.Wait()
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		err = errors.Join(err, cause)
+	}
+	return err
+}
+
+// parts is what a running server is made of, beside the control plane and its port.
+type parts struct {
+	manager ctrl.Manager
+	// live talks to the API itself, past every cache.
+	live    client.WithWatch
+	pool    *ssh.Pool
+	blobs   *blob.Directory
+	bundles *bundle.Store
+}
+
+func newServer(ctx context.Context, o ServerOptions, config *rest.Config, port *gateway.Port) (*parts, error) {
+	scheme, err := Scheme()
+	if err != nil {
+		return nil, err
+	}
+	s := &parts{}
+	if s.live, err = client.NewWithWatch(config, client.Options{Scheme: scheme}); err != nil {
+		return nil, fmt.Errorf("cannot make the platform client: %w", err)
+	}
+	owner, err := prepareStore(ctx, s.live)
+	if err != nil {
+		return nil, err
+	}
+	if s.bundles, err = bundle.Open(cmp.Or(o.Bundles, filepath.Join(o.DataDir, BundleDir))); err != nil {
+		return nil, err
+	}
+	if s.blobs, err = blob.Dir(filepath.Join(o.DataDir, "blobs")); err != nil {
+		return nil, err
+	}
+	s.manager, err = ctrl.NewManager(config, ctrl.Options{
+		Scheme:  scheme,
+		Metrics: server.Options{BindAddress: "0"},
+		Cache: cache.Options{
+			ByObject:         hostcontroller.CacheByObject(),
+			DefaultTransform: cache.TransformStripManagedFields(),
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot make the controllers' manager: %w", err)
+	}
+	s.pool = ssh.NewPool(hostcontroller.Resolver(s.manager.GetClient()))
+	platform, err := platform(port)
+	if err != nil {
+		return nil, err
+	}
+	return s, addControllers(ctx, s, owner, platform, o.Log)
+}
+
+// prepareStore makes the namespaces that Slipway needs, and gives the identity of this installation:
+// it lives with the data, so a restored or moved server is still the one that its hosts know.
+func prepareStore(ctx context.Context, c client.Client) (string, error) {
+	for _, name := range []string{v1alpha1.SystemNamespace, metav1.NamespaceDefault} {
+		err := c.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
+		if err != nil && !apierrors.IsAlreadyExists(err) {
+			return "", fmt.Errorf("cannot make namespace %s: %w", name, err)
+		}
+	}
+	var system corev1.Namespace
+	if err := c.Get(ctx, client.ObjectKey{Name: v1alpha1.SystemNamespace}, &system); err != nil {
+		return "", fmt.Errorf("cannot read namespace %s: %w", v1alpha1.SystemNamespace, err)
+	}
+	return string(system.UID), nil
+}
+
+// reach gives the address of this machine that a host at the given address sees, with our port.
+func reach(port string) func(string) (string, error) {
+	return func(host string) (string, error) {
+		address, err := netip.ParseAddr(host)
+		if err != nil {
+			return "", fmt.Errorf("cannot tell how host %s reaches the server: %w", host, err)
+		}
+		// A connected UDP socket sends nothing; it only asks the kernel for the route.
+		conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(address, 9)))
+		if err != nil {
+			return "", fmt.Errorf("cannot tell how host %s reaches the server: %w", host, err)
+		}
+		defer conn.Close()
+		local := conn.LocalAddr().(*net.UDPAddr)
+		return net.JoinHostPort(local.IP.String(), port), nil
+	}
+}
+
+func portNumber(port *gateway.Port) (string, int, error) {
+	_, text, err := net.SplitHostPort(port.Addr().String())
+	if err != nil {
+		return "", 0, fmt.Errorf("cannot read the server's port: %w", err)
+	}
+	number, err := strconv.Atoi(text)
+	if err != nil {
+		return "", 0, fmt.Errorf("cannot read the server's port: %w", err)
+	}
+	return text, number, nil
+}
+
+// machineID gives this machine's identity, or "" where it has none.
+func machineID() string {
+	b, err := os.ReadFile("/etc/machine-id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}

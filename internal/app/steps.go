@@ -1,0 +1,54 @@
+package app
+
+import (
+	"slipway.dev/slipway/internal/step"
+	"slipway.dev/slipway/internal/step/bundlefile"
+	"slipway.dev/slipway/internal/step/containerd"
+	"slipway.dev/slipway/internal/step/flannel"
+	"slipway.dev/slipway/internal/step/kubeadm"
+	"slipway.dev/slipway/internal/step/kubelet"
+	"slipway.dev/slipway/internal/step/node"
+	"slipway.dev/slipway/internal/step/precheck"
+	"slipway.dev/slipway/internal/step/reset"
+	"slipway.dev/slipway/internal/step/system"
+)
+
+// Steps lists every step that a stored plan may name. A line is only ever removed two releases after
+// the last plan that could hold it.
+func Steps() (step.Registry, error) {
+	return step.NewRegistry(
+		bundlefile.Install{},
+		containerd.Configure{},
+		containerd.PinImages{},
+		flannel.ConfigureNode{},
+		flannel.Install{},
+		kubeadm.Addons{},
+		kubeadm.AllowJoin{},
+		kubeadm.Certificates{},
+		kubeadm.Configure{},
+		kubeadm.FinalizeKubelet{},
+		kubeadm.FinishJoin{},
+		kubeadm.InstallKeys{},
+		kubeadm.Join{},
+		kubeadm.Kubeconfigs{},
+		kubeadm.Manifests{},
+		kubeadm.MarkControlPlane{},
+		kubeadm.ServeAPI{},
+		kubeadm.StartKubelet{},
+		kubeadm.UploadConfig{},
+		kubelet.InstallUnit{},
+		node.Ready{},
+		node.Workloads{},
+		precheck.Look{},
+		precheck.Mark{},
+		reset.Files{},
+		reset.Kubernetes{},
+		reset.Network{},
+		reset.Restore{},
+		system.Kernel{},
+		system.SELinuxPermissive{},
+		system.StopFirewall{},
+		system.SwapOff{},
+		system.TimeServers{},
+	)
+}

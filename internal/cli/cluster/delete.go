@@ -1,0 +1,160 @@
+package cluster
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"slipway.dev/slipway/api/v1alpha1"
+	"slipway.dev/slipway/internal/cli/output"
+)
+
+func newDelete(deps output.Deps, project *string) *cobra.Command {
+	var yes, noWait bool
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "delete NAME",
+		Short: "Delete a cluster, clean its hosts, and follow the work to its end",
+		Long: "Delete a cluster and everything that runs in it, and leave its hosts as they were found. A host that cannot be\n" +
+			"cleaned is named. Interrupting the command leaves the work running on the server.",
+		Args: output.Args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			connection, err := deps.Connect(*project)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := limit(cmd.Context(), timeout)
+			defer cancel()
+			cluster, err := get(ctx, connection, args[0])
+			if err != nil {
+				return err
+			}
+			if err := confirm(ctx, deps, cluster, yes); err != nil {
+				return err
+			}
+			return remove(ctx, deps, connection, cluster, noWait)
+		},
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	cmd.Flags().BoolVar(&noWait, "no-wait", false, "do not wait for the work")
+	cmd.Flags().DurationVar(&timeout, "timeout", 0, "how long to wait (default: no limit)")
+	return cmd
+}
+
+// confirm has a person type the name of the cluster that will be gone.
+func confirm(ctx context.Context, deps output.Deps, cluster *v1alpha1.Cluster, yes bool) error {
+	if yes {
+		return nil
+	}
+	if !deps.Terminal {
+		return output.Usagef("cannot ask whether cluster %s shall be deleted: give --yes", cluster.Name)
+	}
+	if _, err := fmt.Fprintf(deps.Streams.ErrOut, "This deletes cluster %s and all that runs on its %d hosts.\nType its name to go on: ",
+		cluster.Name, len(cluster.Spec.AllHosts())); err != nil {
+		return err
+	}
+	answers := make(chan string, 1)
+	go func() {
+		// A closed input is an empty answer, which means no.
+		line, _ := bufio.NewReader(deps.Streams.In).ReadString('\n')
+		answers <- strings.TrimSpace(line)
+	}()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case answer := <-answers:
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if answer != cluster.Name {
+			return output.Refused("NotConfirmed", "", "cannot delete cluster %s: not confirmed", cluster.Name)
+		}
+		return nil
+	}
+}
+
+func remove(ctx context.Context, deps output.Deps, connection *output.Connection, cluster *v1alpha1.Cluster, noWait bool) error {
+	err := connection.Client.Delete(ctx, cluster, client.Preconditions{UID: &cluster.UID}, client.PropagationPolicy(metav1.DeletePropagationForeground))
+	if err != nil {
+		return fmt.Errorf("cannot delete cluster %s: %w", cluster.Name, err)
+	}
+	if noWait {
+		_, err := fmt.Fprintf(deps.Streams.Out, "cluster %s is being deleted\n", cluster.Name)
+		return err
+	}
+	return followDelete(ctx, deps, connection, cluster)
+}
+
+// followDelete prints the progress of the delete operation until the cluster has gone, or the operation has stopped.
+func followDelete(ctx context.Context, deps output.Deps, connection *output.Connection, cluster *v1alpha1.Cluster) error {
+	following, stop := context.WithCancel(ctx)
+	defer stop()
+	gone := make(chan error, 1)
+	go func() {
+		gone <- waitGone(following, connection, cluster)
+		stop()
+	}()
+	follower := output.NewFollower(deps, connection)
+	choose := newest(cluster, v1alpha1.VerbDelete)
+	label := client.MatchingLabels{output.LabelCluster: cluster.Name}
+	op, err := follower.Follow(following, choose, label)
+	if ctx.Err() != nil {
+		return connection.Left(ctx.Err(), op, "the end of deleting cluster "+cluster.Name)
+	}
+	if err != nil && following.Err() == nil {
+		return connection.Left(err, op, "the end of deleting cluster "+cluster.Name)
+	}
+	if op != nil && stopped(op) && following.Err() == nil {
+		return finish(deps, connection, follower, op)
+	}
+	if err := <-gone; err != nil {
+		return connection.Left(err, op, "the end of deleting cluster "+cluster.Name)
+	}
+	return tellGone(ctx, deps, connection, follower, cluster, op)
+}
+
+// stopped says that the operation has ended and left the cluster there.
+func stopped(op *v1alpha1.Operation) bool {
+	switch op.Status.Phase {
+	case v1alpha1.OperationFailed, v1alpha1.OperationAborted, v1alpha1.OperationBlocked, v1alpha1.OperationPlanned:
+		return true
+	default:
+		return false
+	}
+}
+
+// waitGone waits until the cluster is no more; another one of the same name does not count.
+func waitGone(ctx context.Context, connection *output.Connection, cluster *v1alpha1.Cluster) error {
+	return output.Watch(ctx, connection.Client, &v1alpha1.ClusterList{}, nil, func(all []*v1alpha1.Cluster) (bool, error) {
+		return len(all) == 0 || all[0].UID != cluster.UID, nil
+	}, output.Named(cluster.Name), client.InNamespace(connection.Project))
+}
+
+// tellGone prints how the deletion went, from the operation's last word when it is still there.
+func tellGone(ctx context.Context, deps output.Deps, connection *output.Connection, follower *output.Follower,
+	cluster *v1alpha1.Cluster, op *v1alpha1.Operation,
+) error {
+	if op != nil {
+		var last v1alpha1.Operation
+		err := connection.Client.Get(ctx, client.ObjectKeyFromObject(op), &last)
+		if err == nil {
+			op = &last
+			follower.Show(ctx, op)
+		} else if client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("cannot see how the deletion of cluster %s went: %w", cluster.Name, err)
+		}
+	}
+	if _, err := fmt.Fprintf(deps.Streams.Out, "cluster %s deleted\n", cluster.Name); err != nil {
+		return err
+	}
+	if op == nil || !op.Status.Phase.Ended() {
+		return nil
+	}
+	return finish(deps, connection, follower, op)
+}

@@ -1,0 +1,131 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/client-go/rest"
+)
+
+const (
+	// maxBody is the largest body of a request that is not an upgrade.
+	maxBody = 8 << 20
+	// bodyTime is how long a client may take to send its body.
+	bodyTime = 2 * time.Minute
+)
+
+// Authenticator says who a request is from. It gives false when the request's credentials are not of its kind
+// or not valid, and an error only when it could not find out.
+type Authenticator interface {
+	Authenticate(*http.Request) (user.Info, bool, error)
+}
+
+// Config says what stands behind the port.
+type Config struct {
+	// Upstream is how to reach the loopback API server, with a credential that may impersonate anyone.
+	Upstream *rest.Config
+	// Authenticators are asked in turn; the first that knows the request wins.
+	Authenticators []Authenticator
+	// Checks are what /readyz asks, by name; all must give nil for the server to be ready.
+	Checks map[string]func(context.Context) error
+	// Streams serves /slipway/ to people who are logged in: what the API cannot carry as objects. It asks RBAC itself.
+	Streams http.Handler
+	// Registry serves /v2/ when set. It does its own authorization: the gateway asks no one.
+	Registry http.Handler
+	// Logger receives what goes wrong behind the port. Nil means silence.
+	Logger *slog.Logger
+}
+
+// gateway is the handler of the port.
+type gateway struct {
+	Config
+	proxy http.Handler
+	ready *readiness
+}
+
+// NewHandler gives the handler of the port. Every path but /livez, /readyz and /v2/ needs a user. It fails
+// when the upstream's configuration cannot be used.
+func NewHandler(config Config) (http.Handler, error) {
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	proxy, err := newProxy(config.Upstream, config.Logger)
+	if err != nil {
+		return nil, err
+	}
+	return &gateway{Config: config, proxy: proxy, ready: newReadiness(config.Checks, config.Logger)}, nil
+}
+
+// ServeHTTP routes by exact path: cleaning a path first could move a request from one rule to another.
+func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	header := w.Header()
+	header.Set("Strict-Transport-Security", "max-age=31536000")
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("X-Frame-Options", "DENY")
+	header.Set("Referrer-Policy", "no-referrer")
+	if r.Method == http.MethodConnect || !strings.HasPrefix(r.URL.Path, "/") {
+		refuse(w, metav1.StatusReasonBadRequest, http.StatusBadRequest, "the request has no path")
+		return
+	}
+	if !isUpgrade(r) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		if r.ContentLength != 0 {
+			// Not every connection has deadlines; where it has none the body limit must do.
+			if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+				g.Logger.WarnContext(r.Context(), "cannot limit the time of a request's body", "err", err)
+			}
+		}
+	}
+	switch {
+	case r.URL.Path == "/livez":
+		plain(w, http.StatusOK, "ok\n")
+	case r.URL.Path == "/readyz":
+		g.ready.ServeHTTP(w, r)
+	case g.Registry != nil && (r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/")):
+		g.Registry.ServeHTTP(w, r)
+	default:
+		g.serveUser(w, r)
+	}
+}
+
+func (g *gateway) serveUser(w http.ResponseWriter, r *http.Request) {
+	for _, authenticator := range g.Authenticators {
+		who, ok, err := authenticator.Authenticate(r)
+		if err != nil {
+			g.Logger.WarnContext(r.Context(), "cannot authenticate a request", "from", r.RemoteAddr, "err", err)
+			refuse(w, metav1.StatusReasonServiceUnavailable, http.StatusServiceUnavailable, "cannot find out who this request is from; try again")
+			return
+		}
+		if ok && who.GetName() != "" {
+			r = r.WithContext(withUser(r.Context(), who))
+			if g.Streams != nil && strings.HasPrefix(r.URL.Path, "/slipway/") {
+				g.Streams.ServeHTTP(w, r)
+				return
+			}
+			g.proxy.ServeHTTP(w, r)
+			return
+		}
+	}
+	w.Header().Set("WWW-Authenticate", `Bearer realm="slipway"`)
+	refuse(w, metav1.StatusReasonUnauthorized, http.StatusUnauthorized, "log in: this request has no valid bearer token")
+}
+
+type userKey struct{}
+
+func withUser(ctx context.Context, who user.Info) context.Context {
+	return context.WithValue(ctx, userKey{}, who)
+}
+
+// UserOf gives the person behind a request that reached Streams.
+func UserOf(ctx context.Context) (user.Info, bool) { return userOf(ctx) }
+
+func userOf(ctx context.Context) (user.Info, bool) {
+	who, ok := ctx.Value(userKey{}).(user.Info)
+	return who, ok
+}

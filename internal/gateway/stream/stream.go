@@ -1,0 +1,318 @@
+// Package stream owns what the API cannot carry as objects: plans with their previews, logs followed live,
+// and kubeconfigs. It must never answer anyone whom RBAC does not allow, and it changes nothing.
+package stream
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"slipway.dev/slipway/api/v1alpha1"
+	"slipway.dev/slipway/internal/blob"
+	"slipway.dev/slipway/internal/cluster"
+	"slipway.dev/slipway/internal/gateway"
+	"slipway.dev/slipway/internal/operation"
+	"slipway.dev/slipway/internal/pki"
+	"slipway.dev/slipway/internal/step"
+	"slipway.dev/slipway/internal/step/kubeadm"
+)
+
+// kubeconfigLife is how long a kubeconfig that people download is valid.
+const kubeconfigLife = 24 * time.Hour
+
+// Deps is what the handler works with.
+type Deps struct {
+	// Client talks to the platform's API as Slipway itself.
+	Client client.Client
+	// Blobs holds plans and logs; Follow tells of their growth.
+	Blobs interface {
+		blob.Store
+		blob.Follower
+	}
+	Secrets step.Secrets
+	Log     *slog.Logger
+}
+
+type handler struct{ Deps }
+
+// New gives the handler of /slipway/v1/.
+func New(deps Deps) http.Handler {
+	h := handler{deps}
+	mux := http.NewServeMux()
+	const project = "/slipway/v1/projects/{project}"
+	mux.Handle("GET "+project+"/operations/{name}/plan", h.allowed("get", "operations", "plan", h.plan))
+	mux.Handle("GET "+project+"/operations/{name}/log", h.allowed("get", "operations", "log", h.log))
+	mux.Handle("POST "+project+"/clusters/{name}/kubeconfig", h.allowed("create", "clusters", "kubeconfig", h.kubeconfig))
+	return mux
+}
+
+// allowed asks RBAC whether the person may do verb on the sub-resource, and runs next if so.
+func (h handler) allowed(verb, resource, subresource string, next func(http.ResponseWriter, *http.Request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err := h.authorize(r, verb, resource, subresource)
+		if err == nil {
+			err = next(w, r)
+		}
+		if err != nil && r.Context().Err() == nil {
+			h.refuse(w, r, err)
+		}
+	})
+}
+
+func (h handler) authorize(r *http.Request, verb, resource, subresource string) error {
+	who, known := gateway.UserOf(r.Context())
+	if !known {
+		return apierrors.NewUnauthorized("log in")
+	}
+	extra := map[string]authorizationv1.ExtraValue{}
+	for k, v := range who.GetExtra() {
+		extra[k] = v
+	}
+	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+		User: who.GetName(), Groups: who.GetGroups(), UID: who.GetUID(), Extra: extra,
+		ResourceAttributes: &authorizationv1.ResourceAttributes{
+			Group: v1alpha1.Group, Version: v1alpha1.GroupVersion().Version, Resource: resource, Subresource: subresource,
+			Namespace: r.PathValue("project"), Name: r.PathValue("name"), Verb: verb,
+		},
+	}}
+	if err := h.Client.Create(r.Context(), review); err != nil {
+		return fmt.Errorf("cannot ask who may do this: %w", err)
+	}
+	if !review.Status.Allowed {
+		return apierrors.NewForbidden(v1alpha1.GroupVersion().WithResource(resource).GroupResource(), r.PathValue("name"),
+			fmt.Errorf("%s may not %s %s/%s in project %s", who.GetName(), verb, resource, subresource, r.PathValue("project")))
+	}
+	return nil
+}
+
+// refuse answers with a Status, as the API server does.
+func (h handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		h.Log.Error("cannot answer", "path", r.URL.Path, "error", err)
+		status = apierrors.NewInternalError(err)
+	}
+	s := status.Status()
+	s.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(int(s.Code))
+	if err := json.NewEncoder(w).Encode(s); err != nil {
+		h.Log.Debug("client went away", "error", err)
+	}
+}
+
+// looked is one step on one host in the answer about a plan.
+type looked struct {
+	Host  string                 `json:"host"`
+	Step  string                 `json:"step"`
+	State operation.PreviewState `json:"state"`
+	After string                 `json:"after,omitempty"`
+	Drift step.Drift             `json:"drift,omitempty"`
+	Error string                 `json:"error,omitempty"`
+	Fix   string                 `json:"fix,omitempty"`
+}
+
+// plan answers with the plan and, when there is one, its preview.
+func (h handler) plan(w http.ResponseWriter, r *http.Request) error {
+	project, name := r.PathValue("project"), r.PathValue("name")
+	plan, err := h.read(r.Context(), operation.PlanName(project, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return apierrors.NewNotFound(v1alpha1.GroupVersion().WithResource("plans").GroupResource(), name)
+	}
+	if err != nil {
+		return err
+	}
+	answer := struct {
+		Plan    json.RawMessage `json:"plan"`
+		Preview []looked        `json:"preview,omitempty"`
+	}{Plan: plan}
+	b, err := h.read(r.Context(), operation.PreviewName(project, name))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err == nil {
+		var preview operation.Preview
+		if err := json.Unmarshal(b, &preview); err != nil {
+			return fmt.Errorf("cannot read the preview of operation %s: %w", name, err)
+		}
+		for _, host := range preview.Hosts {
+			for _, c := range host.Calls {
+				answer.Preview = append(answer.Preview, looked{host.Host, c.Call, c.State, c.After, c.Drift, c.Message, c.Fix})
+			}
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(answer)
+}
+
+func (h handler) read(ctx context.Context, name string) ([]byte, error) {
+	f, err := h.Blobs.Open(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %s: %w", name, err)
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
+// log answers with the log lines of one host or of all; with follow=true until the operation has ended.
+func (h handler) log(w http.ResponseWriter, r *http.Request) error {
+	project, name := r.PathValue("project"), r.PathValue("name")
+	var op v1alpha1.Operation
+	if err := h.Client.Get(r.Context(), client.ObjectKey{Namespace: project, Name: name}, &op); err != nil {
+		return err
+	}
+	p, err := h.hosts(r.Context(), &op, r.URL.Query().Get("host"))
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	out := &lines{w: w, controller: http.NewResponseController(w)}
+	if r.URL.Query().Get("follow") != "true" || op.Status.Phase.Ended() {
+		for _, host := range p {
+			b, err := h.read(r.Context(), operation.LogName(project, name, host))
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			if err := out.write(b); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return h.follow(r.Context(), &op, p, out)
+}
+
+// hosts gives the hosts of the operation's plan, or only the one that was asked for.
+func (h handler) hosts(ctx context.Context, op *v1alpha1.Operation, only string) ([]string, error) {
+	b, err := h.read(ctx, operation.PlanName(op.Namespace, op.Name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var p struct {
+		Hosts []step.Target `json:"hosts"`
+	}
+	if err := json.Unmarshal(b, &p); err != nil {
+		return nil, fmt.Errorf("cannot read the plan of operation %s: %w", op.Name, err)
+	}
+	var names []string
+	for _, t := range p.Hosts {
+		if only == "" || only == t.Name {
+			names = append(names, t.Name)
+		}
+	}
+	if only != "" && len(names) == 0 {
+		return nil, apierrors.NewNotFound(v1alpha1.GroupVersion().WithResource("hosts").GroupResource(), only)
+	}
+	return names, nil
+}
+
+func (h handler) follow(ctx context.Context, op *v1alpha1.Operation, hosts []string, out *lines) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	watcher, ok := h.Client.(client.WithWatch)
+	if !ok {
+		return errors.New("cannot follow: the platform client does not watch")
+	}
+	changes, err := watcher.Watch(ctx, &v1alpha1.OperationList{}, client.InNamespace(op.Namespace), client.MatchingFields{"metadata.name": op.Name})
+	if err != nil {
+		return fmt.Errorf("cannot watch operation %s: %w", op.Name, err)
+	}
+	defer changes.Stop()
+	var wait sync.WaitGroup
+	for _, host := range hosts {
+		wait.Go(func() {
+			err := h.Blobs.Follow(ctx, operation.LogName(op.Namespace, op.Name, host), 0, out.write)
+			if err != nil && ctx.Err() == nil {
+				h.Log.Error("cannot follow a log", "operation", op.Name, "host", host, "error", err)
+			}
+		})
+	}
+	for change := range changes.ResultChan() {
+		if o, ok := change.Object.(*v1alpha1.Operation); ok && o.Status.Phase.Ended() {
+			break
+		}
+	}
+	cancel()
+	wait.Wait()
+	return nil
+}
+
+// lines writes whole lines from several logs to one client.
+type lines struct {
+	mu         sync.Mutex
+	w          io.Writer
+	controller *http.ResponseController
+}
+
+func (l *lines) write(b []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, err := l.w.Write(b); err != nil {
+		return err
+	}
+	return l.controller.Flush()
+}
+
+// kubeconfig answers with a kubeconfig of the person's own for a managed cluster; it ends by itself.
+func (h handler) kubeconfig(w http.ResponseWriter, r *http.Request) error {
+	var c v1alpha1.Cluster
+	if err := h.Client.Get(r.Context(), client.ObjectKey{Namespace: r.PathValue("project"), Name: r.PathValue("name")}, &c); err != nil {
+		return err
+	}
+	if c.Status.Endpoint == "" {
+		return apierrors.NewConflict(v1alpha1.GroupVersion().WithResource("clusters").GroupResource(), c.Name, errors.New("the cluster is not created yet"))
+	}
+	who, _ := gateway.UserOf(r.Context())
+	secret := cluster.KeysName(c.Name)
+	caCert, err := h.Secrets.Secret(r.Context(), step.SecretRef{Name: secret, Key: kubeadm.CACert})
+	if err != nil {
+		return err
+	}
+	caKey, err := h.Secrets.Secret(r.Context(), step.SecretRef{Name: secret, Key: kubeadm.CAKey})
+	if err != nil {
+		return err
+	}
+	ca, err := pki.ParseCA(caCert, caKey)
+	if err != nil {
+		return err
+	}
+	cert, key, err := ca.Issue(pki.Template{
+		CommonName: "slipway:" + who.GetName(), Organization: []string{"system:masters"},
+		Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, ValidFor: kubeconfigLife,
+	})
+	if err != nil {
+		return err
+	}
+	b, err := clientcmd.Write(clientcmdapi.Config{
+		Clusters:       map[string]*clientcmdapi.Cluster{c.Name: {Server: c.Status.Endpoint, CertificateAuthorityData: caCert}},
+		AuthInfos:      map[string]*clientcmdapi.AuthInfo{who.GetName(): {ClientCertificateData: cert, ClientKeyData: key}},
+		Contexts:       map[string]*clientcmdapi.Context{c.Name: {Cluster: c.Name, AuthInfo: who.GetName()}},
+		CurrentContext: c.Name,
+	})
+	if err != nil {
+		return err
+	}
+	h.Log.Info("kubeconfig issued", "user", who.GetName(), "cluster", c.Name, "project", c.Namespace, "from", r.RemoteAddr)
+	w.Header().Set("Content-Type", "application/yaml")
+	_, err = io.Copy(w, bytes.NewReader(b))
+	return err
+}

@@ -1,0 +1,327 @@
+package ssh
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"slipway.dev/slipway/internal/fault"
+	"slipway.dev/slipway/internal/host"
+)
+
+// call is one command on a channel.
+type call struct {
+	argv  []string
+	stdin io.Reader
+	// max is how many bytes of standard output are kept.
+	max int
+	// sent takes the time at which the command was sent.
+	sent *time.Time
+}
+
+const graceTimeout = 5 * time.Second
+
+var (
+	// errNotStarted marks errors after which the command surely did not start.
+	errNotStarted = errors.New("the command did not start")
+	errRefused    = errors.New("sshd refused to run a command")
+)
+
+// exec runs a command to its end. An unclassified error means that the exit code never arrived.
+func (s *Session) exec(ctx context.Context, c call) (host.Result, error) {
+	if e := s.refused.Load(); e != nil {
+		return host.Result{}, e
+	}
+	argv, gate := s.elevate(c.argv)
+	line, err := quote(argv)
+	if err != nil {
+		return host.Result{}, err
+	}
+	release, err := s.slot(ctx)
+	if err != nil {
+		return host.Result{}, unreachable(err)
+	}
+	channel, err := s.open(ctx)
+	if err != nil {
+		release()
+		return host.Result{}, unreachable(err)
+	}
+	p := &process{session: channel, gate: gate, stdout: newTail(c.max), stderr: newTail(host.MaxOutput), ended: make(chan struct{})}
+	if c.sent != nil {
+		*c.sent = time.Now()
+	}
+	finished := make(chan error, 1)
+	go func() {
+		defer release()
+		finished <- p.run(line, c.stdin)
+	}()
+	return s.await(ctx, p, finished)
+}
+
+func (s *Session) await(ctx context.Context, p *process, finished <-chan error) (host.Result, error) {
+	defer close(p.ended)
+	var sudo, grace <-chan time.Time
+	if p.gate != nil {
+		timer := time.NewTimer(sudoTimeout)
+		defer timer.Stop()
+		sudo = timer.C
+	}
+	broken := s.done
+	for {
+		select {
+		case err := <-finished:
+			return s.outcome(p, err)
+		case <-broken:
+			// The exit code may have arrived just before; the channel knows in a moment.
+			broken = nil
+			timer := time.NewTimer(graceTimeout)
+			defer timer.Stop()
+			grace = timer.C
+		case <-grace:
+			return p.result(), s.cause
+		case <-ctx.Done():
+			go p.stop()
+			return p.result(), ctx.Err()
+		case <-sudo:
+			sudo = nil
+			if err := p.gate.overdue(); err != nil {
+				go p.stop()
+				return p.result(), s.refuse(err)
+			}
+		}
+	}
+}
+
+// outcome turns what the channel said at its end into a result.
+func (s *Session) outcome(p *process, err error) (host.Result, error) {
+	if inputErr := p.inputError(); inputErr != nil {
+		return p.result(), fmt.Errorf("cannot read the command's input: %w", inputErr)
+	}
+	r := p.result()
+	var exit *ssh.ExitError
+	switch {
+	case err == nil:
+	case errors.As(err, &exit) && exit.Signal() == "":
+		r.ExitCode = exit.ExitStatus()
+	case errors.As(err, &exit):
+		return r, fmt.Errorf("the command was ended by signal %s", exit.Signal())
+	case errors.Is(err, errRefused):
+		return r, fault.NewTerminal(ReasonIncompatible, "let this user run commands: look at ForceCommand in the sshd_config of the host", err)
+	case errors.Is(err, errNotStarted):
+		return r, unreachable(err)
+	case !s.alive():
+		return r, fmt.Errorf("the connection was lost before the exit code arrived: %w", s.cause)
+	default:
+		return r, fmt.Errorf("the connection was lost before the exit code arrived: %w", err)
+	}
+	if p.gate != nil {
+		if err := p.gate.verdict(); err != nil {
+			// A login shell such as nologin speaks on standard output.
+			if said := bytes.TrimSpace(r.Stdout); len(said) > 0 {
+				err = fmt.Errorf("%w, %.200q", err, said)
+			}
+			return r, s.refuse(err)
+		}
+	}
+	return r, nil
+}
+
+// refuse keeps a refusal of sudo for good: trying the same password again only brings a lockout nearer.
+func (s *Session) refuse(err error) error {
+	err = fmt.Errorf("cannot become root on host %s: %w", s.target, err)
+	if errors.Is(err, errSilent) {
+		return unreachable(err)
+	}
+	e := &fault.Error{Class: fault.Terminal, Reason: ReasonSudoRefused, Err: err,
+		Fix: "let this user run every command through sudo without a terminal, and put the right sudo password into a new credential"}
+	s.refused.Store(e)
+	return e
+}
+
+// slot waits for one of the channels of the connection.
+func (s *Session) slot(ctx context.Context) (release func(), err error) {
+	select {
+	case <-s.done:
+		return nil, s.cause
+	default:
+	}
+	select {
+	case s.slots <- struct{}{}:
+		s.active.Add(1)
+		return func() {
+			<-s.slots
+			s.touch()
+			s.active.Add(-1)
+		}, nil
+	case <-s.done:
+		return nil, s.cause
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// open opens a channel. A server that does not answer, or allows no more, makes the connection useless.
+func (s *Session) open(ctx context.Context) (*ssh.Session, error) {
+	type opened struct {
+		session *ssh.Session
+		err     error
+	}
+	answer := make(chan opened, 1)
+	go func() {
+		session, err := s.client.NewSession()
+		answer <- opened{session, err}
+	}()
+	timer := time.NewTimer(openTimeout)
+	defer timer.Stop()
+	select {
+	case o := <-answer:
+		if o.err != nil {
+			s.fail(fmt.Errorf("cannot open a channel: %w", o.err))
+		}
+		return o.session, o.err
+	case <-timer.C:
+		err := fmt.Errorf("cannot open a channel: no answer in %v", openTimeout)
+		s.fail(err)
+		return nil, err
+	case <-ctx.Done():
+		go func() {
+			if o := <-answer; o.err == nil {
+				_ = o.session.Close()
+			}
+		}()
+		return nil, ctx.Err()
+	case <-s.done:
+		return nil, s.cause
+	}
+}
+
+// process is one command under way.
+type process struct {
+	session        *ssh.Session
+	gate           *gate
+	stdout, stderr *tail
+	// ended is closed when nobody waits for the command any more.
+	ended chan struct{}
+
+	mu    sync.Mutex
+	input error
+}
+
+// run starts the command, feeds it and waits for its end. The channel is closed afterwards.
+func (p *process) run(line string, stdin io.Reader) error {
+	defer p.stop()
+	p.session.Stdout = p.stdout
+	p.session.Stderr = p.stderr
+	if p.gate != nil {
+		p.gate.after = p.stderr
+		p.session.Stderr = p.gate
+	}
+	pipe, err := p.session.StdinPipe()
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNotStarted, err)
+	}
+	if err := p.session.Start(line); err != nil {
+		// The library's own error repeats the whole line.
+		if strings.HasPrefix(err.Error(), "ssh: command ") {
+			return errRefused
+		}
+		return err
+	}
+	go p.feed(pipe, stdin)
+	return p.session.Wait()
+}
+
+// feed streams the input. A reader that fails ends the channel: the command must not take it for the end.
+func (p *process) feed(pipe io.WriteCloser, stdin io.Reader) {
+	// The command may end without reading all of its input; that is its own business.
+	defer func() { _ = pipe.Close() }()
+	if p.gate != nil && !p.gate.open(pipe, p.ended) {
+		return
+	}
+	if stdin == nil {
+		return
+	}
+	source := &watched{Reader: stdin}
+	_, _ = io.Copy(pipe, source)
+	if source.err != nil {
+		p.mu.Lock()
+		p.input = source.err
+		p.mu.Unlock()
+		p.stop()
+	}
+}
+
+func (p *process) inputError() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.input
+}
+
+// stop closes the channel. A command behind the fence goes on to its end on the host.
+func (p *process) stop() { _ = p.session.Close() }
+
+func (p *process) result() host.Result {
+	stdout, cut := p.stdout.bytes()
+	stderr, _ := p.stderr.bytes()
+	return host.Result{Stdout: stdout, Stderr: stderr, Truncated: cut}
+}
+
+// watched remembers an error of the reader, to tell it from one of the connection.
+type watched struct {
+	io.Reader
+	err error
+}
+
+func (w *watched) Read(b []byte) (int, error) {
+	n, err := w.Reader.Read(b)
+	if err != nil && err != io.EOF {
+		w.err = err
+	}
+	return n, err
+}
+
+// tail keeps the last max bytes written to it.
+type tail struct {
+	mu  sync.Mutex
+	max int
+	buf bytes.Buffer
+	cut bool
+}
+
+func newTail(max int) *tail { return &tail{max: max} }
+
+// Write never fails.
+func (t *tail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := len(b)
+	if n > t.max {
+		b, t.cut = b[n-t.max:], true
+	}
+	t.buf.Write(b)
+	if t.buf.Len() > 2*t.max {
+		t.trim()
+	}
+	return n, nil
+}
+
+func (t *tail) trim() {
+	if extra := t.buf.Len() - t.max; extra > 0 {
+		t.buf.Next(extra)
+		t.cut = true
+	}
+}
+
+func (t *tail) bytes() ([]byte, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.trim()
+	return bytes.Clone(t.buf.Bytes()), t.cut
+}

@@ -1,0 +1,202 @@
+// Package kubeadm owns the steps that turn a prepared host into a control plane or a worker, one kubeadm phase each.
+// It must never run `kubeadm init` or `kubeadm join` as a whole: a second run fails its own preflight.
+package kubeadm
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	"slipway.dev/slipway/internal/host"
+	"slipway.dev/slipway/internal/step"
+)
+
+// Where things are on a host. They are kubeadm's and the kubelet's defaults.
+const (
+	// Program is kubeadm itself.
+	Program = "/usr/local/bin/kubeadm"
+	// ConfigPath holds kubeadm's configuration; it contains the bootstrap token, so only root reads it.
+	ConfigPath = "/etc/kubernetes/kubeadm.yaml"
+	// Directory holds everything kubeadm writes but the kubelet's state.
+	Directory  = "/etc/kubernetes"
+	pkiDir     = Directory + "/pki"
+	manifests  = Directory + "/manifests"
+	socket     = "unix:///run/containerd/containerd.sock"
+	apiVersion = "kubeadm.k8s.io/v1beta4"
+)
+
+// Settings is what kubeadm has to know of a cluster. It is the same on every host.
+type Settings struct {
+	// Name is the cluster's name in kubeconfigs.
+	Name string `json:"name"`
+	// Version is the Kubernetes version, vX.Y.Z.
+	Version string `json:"version"`
+	// Endpoint is HOST:PORT of the API server.
+	Endpoint string `json:"endpoint"`
+	// Port is where each API server listens.
+	Port        int32    `json:"port"`
+	PodCIDR     string   `json:"podCIDR"`
+	ServiceCIDR string   `json:"serviceCIDR"`
+	DNSDomain   string   `json:"dnsDomain"`
+	CertSANs    []string `json:"certSANs,omitempty"`
+	// EtcdTag and DNSTag are the tags of the images in the bundle.
+	EtcdTag     string `json:"etcdTag"`
+	EtcdDataDir string `json:"etcdDataDir"`
+	DNSTag      string `json:"dnsTag"`
+	// ProxyMode is nftables or iptables.
+	ProxyMode string `json:"proxyMode"`
+	// KeepConntrack leaves the conntrack limits alone: in a container they cannot be written.
+	KeepConntrack bool `json:"keepConntrack,omitempty"`
+	// CgroupV1 says that some host still uses cgroup v1.
+	CgroupV1 bool `json:"cgroupV1,omitempty"`
+	// Schedulable lets pods run on control planes.
+	Schedulable bool `json:"schedulable,omitempty"`
+}
+
+// Configure writes kubeadm's configuration.
+type Configure struct {
+	Settings Settings `json:"settings"`
+	// Token is the bootstrap token, and CA the certificate authority that a joining node pins.
+	Token step.SecretRef `json:"token"`
+	CA    step.SecretRef `json:"ca"`
+}
+
+// ID is stored in plans.
+func (Configure) ID() step.ID { return "kubeadm.configure/v1" }
+
+// Gives tells what later steps find.
+func (Configure) Gives() []step.Output { return []step.Output{step.KubeadmConfig} }
+
+// Check compares the file.
+func (c Configure) Check(ctx context.Context, r step.Reader) (step.Drift, error) {
+	f, err := c.file(ctx, r.Secrets, r.Target)
+	if err != nil {
+		return nil, err
+	}
+	var drift step.Drift
+	err = drift.WantFile(ctx, r, ConfigPath, f)
+	return drift, err
+}
+
+// Apply writes the file.
+func (c Configure) Apply(ctx context.Context, w step.Writer) error {
+	f, err := c.file(ctx, w.Secrets, w.Target)
+	if err != nil {
+		return err
+	}
+	return w.WriteFile(ctx, ConfigPath, f)
+}
+
+func (c Configure) file(ctx context.Context, secrets step.Secrets, t step.Target) (host.File, error) {
+	token, err := secrets.Secret(ctx, c.Token)
+	if err != nil {
+		return host.File{}, fmt.Errorf("cannot read the bootstrap token: %w", err)
+	}
+	ca, err := secrets.Secret(ctx, c.CA)
+	if err != nil {
+		return host.File{}, fmt.Errorf("cannot read the certificate authority: %w", err)
+	}
+	documents := []map[string]any{joinConfiguration(c.Settings, t, string(token), ca)}
+	if t.ControlPlane {
+		documents = []map[string]any{
+			initConfiguration(c.Settings, t, string(token)), clusterConfiguration(c.Settings),
+			kubeletConfiguration(c.Settings), proxyConfiguration(c.Settings),
+		}
+	}
+	var out bytes.Buffer
+	for _, d := range documents {
+		b, err := yaml.Marshal(d)
+		if err != nil {
+			return host.File{}, fmt.Errorf("cannot encode kubeadm's configuration: %w", err)
+		}
+		out.WriteString("---\n")
+		out.Write(b)
+	}
+	return host.File{Content: out.Bytes(), Mode: 0o600}, nil
+}
+
+func initConfiguration(s Settings, t step.Target, token string) map[string]any {
+	return map[string]any{
+		"apiVersion": apiVersion, "kind": "InitConfiguration",
+		"bootstrapTokens": []map[string]any{{
+			"token": token, "ttl": "2h0m0s", "usages": []string{"signing", "authentication"},
+			"groups": []string{"system:bootstrappers:kubeadm:default-node-token"},
+		}},
+		"localAPIEndpoint": map[string]any{"advertiseAddress": t.Address, "bindPort": s.Port},
+		"nodeRegistration": nodeRegistration(s, t),
+	}
+}
+
+func joinConfiguration(s Settings, t step.Target, token string, ca []byte) map[string]any {
+	return map[string]any{
+		"apiVersion": apiVersion, "kind": "JoinConfiguration",
+		"discovery": map[string]any{"bootstrapToken": map[string]any{
+			"token": token, "apiServerEndpoint": s.Endpoint, "caCertHashes": []string{publicKeyHash(ca)},
+		}},
+		"nodeRegistration": nodeRegistration(s, t),
+	}
+}
+
+func nodeRegistration(s Settings, t step.Target) map[string]any {
+	arguments := []map[string]any{{"name": "node-ip", "value": t.Address}}
+	if len(t.Labels) > 0 {
+		var pairs []string
+		for _, k := range slices.Sorted(maps.Keys(t.Labels)) {
+			pairs = append(pairs, k+"="+t.Labels[k])
+		}
+		arguments = append(arguments, map[string]any{"name": "node-labels", "value": strings.Join(pairs, ",")})
+	}
+	// An empty list means no taint; leaving the field out would let kubeadm add its own.
+	taints := []map[string]any{}
+	if t.ControlPlane && !s.Schedulable {
+		taints = append(taints, map[string]any{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"})
+	}
+	for _, taint := range t.Taints {
+		keyValue, effect, _ := strings.Cut(taint, ":")
+		key, value, _ := strings.Cut(keyValue, "=")
+		taints = append(taints, map[string]any{"key": key, "value": value, "effect": effect})
+	}
+	return map[string]any{
+		"name": t.Name, "criSocket": socket, "kubeletExtraArgs": arguments, "taints": taints,
+		"imagePullPolicy": "IfNotPresent",
+	}
+}
+
+func clusterConfiguration(s Settings) map[string]any {
+	return map[string]any{
+		"apiVersion": apiVersion, "kind": "ClusterConfiguration",
+		"clusterName": s.Name, "kubernetesVersion": s.Version, "controlPlaneEndpoint": s.Endpoint,
+		"imageRepository": "registry.k8s.io", "encryptionAlgorithm": "ECDSA-P256",
+		"networking": map[string]any{"podSubnet": s.PodCIDR, "serviceSubnet": s.ServiceCIDR, "dnsDomain": s.DNSDomain},
+		"apiServer":  map[string]any{"certSANs": append([]string{}, s.CertSANs...)},
+		"etcd":       map[string]any{"local": map[string]any{"dataDir": s.EtcdDataDir, "imageTag": s.EtcdTag}},
+		"dns":        map[string]any{"imageTag": s.DNSTag},
+	}
+}
+
+func kubeletConfiguration(s Settings) map[string]any {
+	c := map[string]any{
+		"apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
+		"maxPods": 110, "serializeImagePulls": false,
+	}
+	if s.CgroupV1 {
+		c["failCgroupV1"] = false
+	}
+	return c
+}
+
+func proxyConfiguration(s Settings) map[string]any {
+	c := map[string]any{
+		"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
+		"mode": s.ProxyMode, "clusterCIDR": s.PodCIDR,
+	}
+	if s.KeepConntrack {
+		c["conntrack"] = map[string]any{"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"}
+	}
+	return c
+}

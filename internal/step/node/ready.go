@@ -1,0 +1,107 @@
+// Package node owns the steps that wait for what a cluster says of its nodes.
+// It must never change a host.
+package node
+
+import (
+	"context"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"slipway.dev/slipway/internal/fault"
+	"slipway.dev/slipway/internal/step"
+)
+
+// Ready waits until the host's node is Ready.
+type Ready struct{}
+
+// ID is stored in plans.
+func (Ready) ID() step.ID { return "node.ready/v1" }
+
+// Needs tells what must be there.
+func (Ready) Needs() []step.Output { return []step.Output{step.API} }
+
+// Check reads the node.
+func (Ready) Check(ctx context.Context, r step.Reader) (step.Drift, error) {
+	var n corev1.Node
+	err := r.Cluster.Get(ctx, client.ObjectKey{Name: r.Target.Name}, &n)
+	if apierrors.IsNotFound(err) {
+		return nil, fault.NewWaiting("NodeNotRegistered", fmt.Errorf("cannot see node %s in the cluster yet", r.Target.Name))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read node %s: %w", r.Target.Name, err)
+	}
+	for _, c := range n.Status.Conditions {
+		if c.Type != corev1.NodeReady {
+			continue
+		}
+		if c.Status == corev1.ConditionTrue {
+			return nil, nil
+		}
+		return nil, fault.NewWaiting("NodeNotReady", fmt.Errorf("node %s is not Ready: %s", r.Target.Name, c.Message))
+	}
+	return nil, fault.NewWaiting("NodeNotReady", fmt.Errorf("node %s has not reported yet", r.Target.Name))
+}
+
+// Apply has nothing to do: the kubelet works by itself.
+func (Ready) Apply(context.Context, step.Writer) error { return nil }
+
+// Workloads waits until a Deployment or DaemonSet has every replica it wants.
+type Workloads struct {
+	// Deployments and DaemonSets are NAMESPACE/NAME.
+	Deployments []string `json:"deployments,omitempty"`
+	DaemonSets  []string `json:"daemonSets,omitempty"`
+}
+
+// ID is stored in plans.
+func (Workloads) ID() step.ID { return "node.workloads/v1" }
+
+// Needs tells what must be there.
+func (Workloads) Needs() []step.Output { return []step.Output{step.API} }
+
+// Check reads each.
+func (w Workloads) Check(ctx context.Context, r step.Reader) (step.Drift, error) {
+	for _, name := range w.Deployments {
+		var d appsv1.Deployment
+		if err := r.Cluster.Get(ctx, key(name), &d); err != nil {
+			return nil, fmt.Errorf("cannot read deployment %s: %w", name, err)
+		}
+		want := int32(1)
+		if d.Spec.Replicas != nil {
+			want = *d.Spec.Replicas
+		}
+		if d.Status.ObservedGeneration < d.Generation || d.Status.AvailableReplicas < want {
+			return nil, waiting("deployment", name, d.Status.AvailableReplicas, want)
+		}
+	}
+	for _, name := range w.DaemonSets {
+		var d appsv1.DaemonSet
+		if err := r.Cluster.Get(ctx, key(name), &d); err != nil {
+			return nil, fmt.Errorf("cannot read daemon set %s: %w", name, err)
+		}
+		want := d.Status.DesiredNumberScheduled
+		if d.Status.ObservedGeneration < d.Generation || want == 0 || d.Status.NumberAvailable < want {
+			return nil, waiting("daemon set", name, d.Status.NumberAvailable, want)
+		}
+	}
+	return nil, nil
+}
+
+func waiting(kind, name string, have, want int32) error {
+	return fault.NewWaiting("WorkloadNotAvailable", fmt.Errorf("%s %s has %d of %d replicas available", kind, name, have, want))
+}
+
+// Apply has nothing to do: the cluster works by itself.
+func (Workloads) Apply(context.Context, step.Writer) error { return nil }
+
+func key(name string) client.ObjectKey {
+	for i := range name {
+		if name[i] == '/' {
+			return client.ObjectKey{Namespace: name[:i], Name: name[i+1:]}
+		}
+	}
+	return client.ObjectKey{Name: name}
+}
