@@ -244,8 +244,8 @@ type ClusterStatus struct {
 
 // ClusterNodes counts nodes.
 type ClusterNodes struct {
-	Total int32 `json:"total"`
-	Ready int32 `json:"ready"`
+	Total int32 `json:"total,omitempty"`
+	Ready int32 `json:"ready,omitempty"`
 	// Summary is READY/TOTAL.
 	Summary string `json:"summary,omitempty"`
 	// NotReady names nodes that are not Ready, 50 at most.

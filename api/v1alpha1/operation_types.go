@@ -125,16 +125,16 @@ type PlanReference struct {
 // StageProgress is one stage of the plan.
 type StageProgress struct {
 	Name       string       `json:"name"`
-	Steps      int32        `json:"steps"`
-	Done       int32        `json:"done"`
+	Steps      int32        `json:"steps,omitempty"`
+	Done       int32        `json:"done,omitempty"`
 	StartedAt  *metav1.Time `json:"startedAt,omitempty"`
 	FinishedAt *metav1.Time `json:"finishedAt,omitempty"`
 }
 
 // Progress counts steps over all hosts.
 type Progress struct {
-	Steps int32 `json:"steps"`
-	Done  int32 `json:"done"`
+	Steps int32 `json:"steps,omitempty"`
+	Done  int32 `json:"done,omitempty"`
 	// Summary is DONE/STEPS.
 	Summary string `json:"summary,omitempty"`
 }

@@ -87,7 +87,12 @@ func (s *Session) await(ctx context.Context, p *process, finished <-chan error) 
 		case <-grace:
 			return p.result(), s.cause
 		case <-ctx.Done():
-			go p.stop()
+			s.abandoned.Add(1)
+			go func() {
+				p.stop()
+				<-finished
+				s.abandoned.Add(-1)
+			}()
 			return p.result(), ctx.Err()
 		case <-sudo:
 			sudo = nil
@@ -163,6 +168,10 @@ func (s *Session) slot(ctx context.Context) (release func(), err error) {
 	case <-s.done:
 		return nil, s.cause
 	case <-ctx.Done():
+		// sshd counts commands whose caller is gone until they end; a connection full of them is useless.
+		if s.abandoned.Load() >= maxChannels/2 {
+			s.fail(errors.New("abandoned commands fill the connection"))
+		}
 		return nil, ctx.Err()
 	}
 }

@@ -36,8 +36,10 @@ type Session struct {
 	cause   error
 	refused atomic.Pointer[fault.Error]
 	active  atomic.Int64
-	used    atomic.Int64
-	idle    atomic.Int64
+	// abandoned counts commands whose caller is gone but which still take a channel.
+	abandoned atomic.Int64
+	used      atomic.Int64
+	idle      atomic.Int64
 }
 
 var _ host.Session = (*Session)(nil)
