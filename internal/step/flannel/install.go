@@ -146,7 +146,6 @@ func (c ConfigureNode) file(ctx context.Context, r step.Reader) (host.File, erro
 		"forceAddress": true, "ipMasq": false,
 		"ipam": map[string]any{
 			"type": "host-local", "ranges": [][]map[string]any{{{"subnet": node.Spec.PodCIDR}}},
-			"routes": []map[string]any{{"dst": "0.0.0.0/0"}},
 		},
 	}
 	if r.Target.MTU > 0 {
