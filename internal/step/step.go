@@ -81,6 +81,8 @@ const (
 	BeforeDir = StateDir + "/before"
 	// BeforeSysctls keeps kernel parameters, one "key = value" a line.
 	BeforeSysctls = BeforeDir + "/sysctl.conf"
+	// BeforeAbsent lists paths that were not there, one a line: what Kubernetes makes of them goes again.
+	BeforeAbsent = BeforeDir + "/absent"
 	// BeforeTables keeps the nft tables, one "family name" a line.
 	BeforeTables = BeforeDir + "/nft-tables"
 )

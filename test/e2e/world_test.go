@@ -223,7 +223,7 @@ func (w *world) hosts(ctx context.Context) map[string]state {
 			"units":       `systemctl list-unit-files --no-legend --plain | awk '{print $1, $2}'`,
 			"failed":      `systemctl list-units --failed --no-legend --plain | awk '{print $1}'`,
 			"mounts":      `awk '{print $2, $3}' /proc/mounts`,
-			"links":       `ip -o link | awk -F': ' '{print $2}'`,
+			"links":       `ip -o link | awk -F'[:@] *' '{print $2}'`,
 			"routes":      `ip route; ip rule`,
 			"nftables":    `nft -s list ruleset`,
 			"processes":   `ps -eo comm= | grep -E 'kube|containerd|runc|etcd|coredns|flannel|pause' || true`,
@@ -259,4 +259,3 @@ func logf(t *testing.T, begun time.Time, format string, values ...any) {
 	t.Helper()
 	t.Logf("%s: %.1f s", fmt.Sprintf(format, values...), time.Since(begun).Seconds())
 }
-

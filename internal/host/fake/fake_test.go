@@ -219,8 +219,12 @@ func TestQueries(t *testing.T) {
 		s.Listening[address] = true
 		s.Names["api"] = []netip.Addr{address.Addr()}
 		s.Processes = []host.Process{{PID: 7, Name: "kubelet"}}
-		if err := s.WriteFile("/usr/bin/kubeadm", nil, 0o755); err != nil {
-			t.Fatal(err)
+		s.Containers = []host.Process{{PID: 8, Name: "containerd-shim"}, {PID: 9, Name: "etcd"}}
+		s.IP6Tables = "*filter\n"
+		for _, path := range []string{"/usr/bin/kubeadm", "/usr/bin/ctr", "/run/containerd/containerd.sock"} {
+			if err := s.WriteFile(path, nil, 0o755); err != nil {
+				t.Fatal(err)
+			}
 		}
 	})
 	query := func(q host.Query) host.Result {
@@ -249,6 +253,10 @@ func TestQueries(t *testing.T) {
 	same("names", []netip.Addr{address.Addr()}, names, err)
 	processes, err := host.DecodeProcesses(query(host.Processes("kubelet")))
 	same("processes", []host.Process{{PID: 7, Name: "kubelet"}}, processes, err)
+	processes, err = host.DecodeProcesses(query(host.ContainerProcesses()))
+	same("containers", []host.Process{{PID: 8, Name: "containerd-shim"}, {PID: 9, Name: "etcd"}}, processes, err)
+	rules, err := host.DecodeRules(query(host.IPTablesOf("ip6tables")))
+	same("ip6tables", []string{"*filter"}, rules, err)
 	open, detail := host.DecodeReach(query(host.Reach(address.Addr(), 6443)))
 	same("reach", true, open, nil)
 	_, detail = host.DecodeReach(query(host.Reach(address.Addr(), 1)))

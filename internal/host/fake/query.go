@@ -81,10 +81,14 @@ func (s *State) answer(q host.Query) host.Result {
 			}
 		}
 	case "processes":
-		for _, p := range s.Processes {
+		for _, p := range slices.Concat(s.Processes, s.Containers) {
 			if slices.Contains(args, p.Name) {
 				fmt.Fprintf(&out, "%d\t%s\n", p.PID, p.Name)
 			}
+		}
+	case "containerprocesses":
+		for _, p := range s.Containers {
+			fmt.Fprintf(&out, "%d\t%s\n", p.PID, p.Name)
 		}
 	case "version":
 		return s.answerVersion(args)
@@ -123,6 +127,8 @@ func (s *State) answerNetwork(name string, args []string) host.Result {
 		out.WriteString(s.NFTables)
 	case "iptables":
 		out.WriteString(s.IPTables)
+	case "iptablesof":
+		out.WriteString(map[string]string{"iptables": s.IPTables, "ip6tables": s.IP6Tables}[args[0]])
 	case "resolve":
 		for _, a := range s.Names[args[0]] {
 			fmt.Fprintf(&out, "%s STREAM %s\n", a, args[0])
@@ -138,6 +144,13 @@ func (s *State) answerNetwork(name string, args []string) host.Result {
 			fmt.Fprintln(&out, "reach: connect: Connection refused")
 		}
 	case "images":
+		// The client is a program of the host, and has nobody to ask when the daemon does not listen.
+		if s.Lookup(args[0]) == nil {
+			return Fail(127, args[0]+": not found")
+		}
+		if s.Lookup(args[2]) == nil {
+			return Fail(1, "ctr: failed to dial "+args[2]+": no such file or directory")
+		}
 		fmt.Fprintln(&out, "REF TYPE DIGEST SIZE PLATFORMS LABELS")
 		for name, image := range s.Images {
 			labels := []string{}

@@ -38,12 +38,14 @@ type State struct {
 	Mounts      []host.Mount
 	Listening   map[netip.AddrPort]bool
 	Processes   []host.Process
-	Links       []host.Link
-	Images      map[string]host.Image
+	// Containers holds what runs below a shim or in a pod's cgroup, the shims too.
+	Containers []host.Process
+	Links      []host.Link
+	Images     map[string]host.Image
 	// Names is the resolver.
 	Names map[string][]netip.Addr
-	// NFTables, IPTables and Routes are what the tools print.
-	NFTables, IPTables, Routes string
+	// NFTables, IPTables, IP6Tables and Routes are what the tools print.
+	NFTables, IPTables, IP6Tables, Routes string
 	// Versions is what programs print about themselves, by path.
 	Versions map[string]string
 
@@ -247,13 +249,13 @@ func (s *State) boot() {
 		s.drop(dir)
 		s.files[dir] = &Node{Mode: fs.ModeDir | 0o755}
 	}
-	s.Mounts, s.Processes = nil, nil
+	s.Mounts, s.Processes, s.Containers = nil, nil, nil
 	clear(s.Modules)
 	clear(s.Units)
 	clear(s.Listening)
 	s.Sysctls = map[string]string{"net.ipv4.ip_forward": "0"}
 	s.Links = slices.DeleteFunc(s.Links, func(l host.Link) bool { return l.Kind != "" })
-	s.NFTables, s.IPTables = "", ""
+	s.NFTables, s.IPTables, s.IP6Tables = "", "", ""
 	for _, f := range s.Tree("/etc/modules-load.d") {
 		if n := s.files[f.Path]; n.Mode.IsRegular() {
 			for _, m := range strings.Fields(string(n.Content)) {
@@ -312,6 +314,9 @@ func (h *Host) Snapshot() string {
 	for _, p := range s.Processes {
 		add("process %s", p.Name)
 	}
+	for _, p := range s.Containers {
+		add("container %s", p.Name)
+	}
 	for _, l := range s.Links {
 		add("link %s %s %v", l.Name, l.Kind, l.Addresses)
 	}
@@ -320,6 +325,7 @@ func (h *Host) Snapshot() string {
 	}
 	add("nftables %q", s.NFTables)
 	add("iptables %q", s.IPTables)
+	add("ip6tables %q", s.IP6Tables)
 	add("routes %q", s.Routes)
 	slices.Sort(lines)
 	return strings.Join(lines, "\n") + "\n"

@@ -39,21 +39,18 @@ func (s *Session) exec(ctx context.Context, c call) (host.Result, error) {
 	if e := s.refused.Load(); e != nil {
 		return host.Result{}, e
 	}
-	argv, gate := s.elevate(c.argv)
+	argv, gate := s.wrap(c.argv)
 	line, err := quote(argv)
 	if err != nil {
 		return host.Result{}, err
 	}
-	release, err := s.slot(ctx)
+	channel, release, err := s.channel(ctx)
 	if err != nil {
-		return host.Result{}, unreachable(err)
-	}
-	channel, err := s.open(ctx)
-	if err != nil {
-		release()
 		return host.Result{}, unreachable(err)
 	}
 	p := &process{session: channel, gate: gate, stdout: newTail(c.max), stderr: newTail(host.MaxOutput), ended: make(chan struct{})}
+	gate.after = p.stderr
+	p.skipper = &skipper{mark: gate.mark, after: p.stdout}
 	if c.sent != nil {
 		*c.sent = time.Now()
 	}
@@ -67,12 +64,10 @@ func (s *Session) exec(ctx context.Context, c call) (host.Result, error) {
 
 func (s *Session) await(ctx context.Context, p *process, finished <-chan error) (host.Result, error) {
 	defer close(p.ended)
-	var sudo, grace <-chan time.Time
-	if p.gate != nil {
-		timer := time.NewTimer(sudoTimeout)
-		defer timer.Stop()
-		sudo = timer.C
-	}
+	timer := time.NewTimer(sudoTimeout)
+	defer timer.Stop()
+	sudo := timer.C
+	var grace <-chan time.Time
 	broken := s.done
 	for {
 		select {
@@ -126,20 +121,19 @@ func (s *Session) outcome(p *process, err error) (host.Result, error) {
 	default:
 		return r, fmt.Errorf("the connection was lost before the exit code arrived: %w", err)
 	}
-	if p.gate != nil {
-		if err := p.gate.verdict(); err != nil {
-			// A login shell such as nologin speaks on standard output.
-			if said := bytes.TrimSpace(r.Stdout); len(said) > 0 {
-				err = fmt.Errorf("%w, %.200q", err, said)
-			}
-			return r, s.refuse(err)
-		}
+	if err := p.gate.verdict(p.skipper.before.Bytes()); err != nil {
+		return r, s.refuse(err)
 	}
 	return r, nil
 }
 
-// refuse keeps a refusal of sudo for good: trying the same password again only brings a lockout nearer.
+// refuse explains why a command never ran. A refusal of sudo is kept for good: trying the same password
+// again only brings a lockout nearer.
 func (s *Session) refuse(err error) error {
+	if s.target.user() == "root" {
+		return fault.NewTerminal(ReasonIncompatible, "give root a login shell that runs commands, and look at ForceCommand in the sshd_config of the host",
+			fmt.Errorf("cannot run a command on host %s: the login shell did not run it: %w", s.target, err))
+	}
 	err = fmt.Errorf("cannot become root on host %s: %w", s.target, err)
 	if errors.Is(err, errSilent) {
 		return unreachable(err)
@@ -150,71 +144,11 @@ func (s *Session) refuse(err error) error {
 	return e
 }
 
-// slot waits for one of the channels of the connection.
-func (s *Session) slot(ctx context.Context) (release func(), err error) {
-	select {
-	case <-s.done:
-		return nil, s.cause
-	default:
-	}
-	select {
-	case s.slots <- struct{}{}:
-		s.active.Add(1)
-		return func() {
-			<-s.slots
-			s.touch()
-			s.active.Add(-1)
-		}, nil
-	case <-s.done:
-		return nil, s.cause
-	case <-ctx.Done():
-		// sshd counts commands whose caller is gone until they end; a connection full of them is useless.
-		if s.abandoned.Load() >= maxChannels/2 {
-			s.fail(errors.New("abandoned commands fill the connection"))
-		}
-		return nil, ctx.Err()
-	}
-}
-
-// open opens a channel. A server that does not answer, or allows no more, makes the connection useless.
-func (s *Session) open(ctx context.Context) (*ssh.Session, error) {
-	type opened struct {
-		session *ssh.Session
-		err     error
-	}
-	answer := make(chan opened, 1)
-	go func() {
-		session, err := s.client.NewSession()
-		answer <- opened{session, err}
-	}()
-	timer := time.NewTimer(openTimeout)
-	defer timer.Stop()
-	select {
-	case o := <-answer:
-		if o.err != nil {
-			s.fail(fmt.Errorf("cannot open a channel: %w", o.err))
-		}
-		return o.session, o.err
-	case <-timer.C:
-		err := fmt.Errorf("cannot open a channel: no answer in %v", openTimeout)
-		s.fail(err)
-		return nil, err
-	case <-ctx.Done():
-		go func() {
-			if o := <-answer; o.err == nil {
-				_ = o.session.Close()
-			}
-		}()
-		return nil, ctx.Err()
-	case <-s.done:
-		return nil, s.cause
-	}
-}
-
 // process is one command under way.
 type process struct {
 	session        *ssh.Session
 	gate           *gate
+	skipper        *skipper
 	stdout, stderr *tail
 	// ended is closed when nobody waits for the command any more.
 	ended chan struct{}
@@ -226,12 +160,8 @@ type process struct {
 // run starts the command, feeds it and waits for its end. The channel is closed afterwards.
 func (p *process) run(line string, stdin io.Reader) error {
 	defer p.stop()
-	p.session.Stdout = p.stdout
-	p.session.Stderr = p.stderr
-	if p.gate != nil {
-		p.gate.after = p.stderr
-		p.session.Stderr = p.gate
-	}
+	p.session.Stdout = p.skipper
+	p.session.Stderr = p.gate
 	pipe, err := p.session.StdinPipe()
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNotStarted, err)
@@ -251,7 +181,7 @@ func (p *process) run(line string, stdin io.Reader) error {
 func (p *process) feed(pipe io.WriteCloser, stdin io.Reader) {
 	// The command may end without reading all of its input; that is its own business.
 	defer func() { _ = pipe.Close() }()
-	if p.gate != nil && !p.gate.open(pipe, p.ended) {
+	if !p.gate.open(pipe, p.ended) {
 		return
 	}
 	if stdin == nil {

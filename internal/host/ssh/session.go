@@ -36,6 +36,8 @@ type Session struct {
 	cause   error
 	refused atomic.Pointer[fault.Error]
 	active  atomic.Int64
+	// missing counts places that sshd turned out not to allow.
+	missing atomic.Int64
 	// abandoned counts commands whose caller is gone but which still take a channel.
 	abandoned atomic.Int64
 	used      atomic.Int64

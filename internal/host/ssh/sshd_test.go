@@ -91,7 +91,7 @@ func freePort(t *testing.T) int {
 func runSSHD(t *testing.T, script, sshd, config string) bool {
 	t.Helper()
 	cmd := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c",
-		`mount -t tmpfs tmpfs /run && mkdir -p /run/sshd && cp "$1/authorized" /run && chmod 644 /run/authorized && shift && `+script+` && exec "$@"`, "sshd", filepath.Dir(config), sshd, "-D", "-e", "-f", config)
+		`mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /root && mkdir -p /run/sshd && cp "$1/authorized" /run && chmod 644 /run/authorized && shift && `+script+` && exec "$@"`, "sshd", filepath.Dir(config), sshd, "-D", "-e", "-f", config)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	output, err := cmd.StderrPipe()
 	if err != nil {

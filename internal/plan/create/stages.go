@@ -1,6 +1,8 @@
 package create
 
 import (
+	"fmt"
+	"net"
 	"slices"
 
 	"slipway.dev/slipway/api/v1alpha1"
@@ -110,7 +112,7 @@ func (b *builder) prepare(controlPlane bool) []call {
 	if controlPlane {
 		role = "control-plane"
 	}
-	calls := []call{{"mark", precheck.Mark{Cluster: b.in.UID}}}
+	calls := []call{{"mark", precheck.Mark{Cluster: b.in.UID, Paths: appearing()}}}
 	setup := b.in.Spec.HostSetup
 	if setup.DisableSwap {
 		calls = append(calls, call{"swap-off", system.SwapOff{}})
@@ -157,6 +159,14 @@ func kernel() system.Kernel {
 			"net.netfilter.nf_conntrack_max", "net.netfilter.nf_conntrack_tcp_timeout_close_wait",
 			"net.netfilter.nf_conntrack_tcp_timeout_established", "vm.overcommit_memory", "vm.panic_on_oom",
 		},
+	}
+}
+
+// appearing lists what kubeadm's manifests, kube-proxy and flannel make on a host that lacks it.
+func appearing() []string {
+	return []string{
+		"/etc/ca-certificates", "/etc/pki", "/etc/pki/ca-trust", "/etc/pki/tls", "/etc/pki/tls/certs", "/etc/ssl", "/etc/ssl/certs",
+		"/usr/lib/modules", "/usr/libexec", "/usr/local/share/ca-certificates", "/usr/share/ca-certificates", "/opt", "/run/xtables.lock",
 	}
 }
 
@@ -277,9 +287,13 @@ func (b *builder) controlPlane() []call {
 
 func (b *builder) addons() []call {
 	spec := b.in.Spec
+	host, port, err := net.SplitHostPort(Endpoint(spec, b.in.Hosts))
+	if err != nil {
+		b.err = fmt.Errorf("cannot read the endpoint: %w", err)
+	}
 	return []call{
 		{"control-plane-network", flannel.ConfigureNode{}},
-		{"network", flannel.Install{Image: b.image(bundle.RoleFlannel).Name, PodCIDR: spec.Network.PodCIDR}},
+		{"network", flannel.Install{Image: b.image(bundle.RoleFlannel).Name, PodCIDR: spec.Network.PodCIDR, APIHost: host, APIPort: port}},
 		{"addons", kubeadm.Addons{Version: spec.Kubernetes.Version, DNSTag: b.image(bundle.RoleCoreDNS).Tag()}},
 		{"mark-control-plane", kubeadm.MarkControlPlane{Schedulable: len(spec.WorkerHosts()) == 0}},
 		{"finalize-kubelet", kubeadm.FinalizeKubelet{}},

@@ -57,7 +57,7 @@ func Plan(in Input) (*plan.Plan, error) {
 func paths(spec v1alpha1.ClusterSpec) []string {
 	all := []string{
 		"/etc/kubernetes", "/var/lib/kubelet", spec.Components.Etcd.DataDir,
-		"/etc/cni", "/var/lib/cni", "/opt/cni", "/run/flannel", "/var/log/pods", "/var/log/containers",
+		"/etc/cni", "/var/lib/cni", "/opt/cni", "/opt/containerd", "/usr/libexec/kubernetes", "/run/flannel", "/var/log/pods", "/var/log/containers",
 		spec.Runtime.DataDir, "/run/containerd", "/etc/containerd", "/etc/crictl.yaml",
 		"/etc/systemd/system/containerd.service", "/etc/systemd/system/kubelet.service", "/etc/systemd/system/kubelet.service.d",
 		"/etc/modules-load.d/slipway.conf", "/etc/sysctl.d/90-slipway.conf",

@@ -25,6 +25,9 @@ type Install struct {
 	Image string `json:"image"`
 	// PodCIDR is the cluster's pod network.
 	PodCIDR string `json:"podCIDR"`
+	// APIHost and APIPort are the cluster's endpoint.
+	APIHost string `json:"apiHost"`
+	APIPort string `json:"apiPort"`
 }
 
 // ID is stored in plans.
@@ -74,7 +77,7 @@ func (i Install) Apply(ctx context.Context, w step.Writer) error {
 }
 
 func (i Install) wanted() ([]*unstructured.Unstructured, error) {
-	typed, err := objects(i.Image, i.PodCIDR)
+	typed, err := objects(i)
 	if err != nil {
 		return nil, err
 	}

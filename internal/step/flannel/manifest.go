@@ -20,9 +20,9 @@ const (
 )
 
 // objects renders everything flannel needs in the cluster, in the order in which it is applied.
-func objects(image, podCIDR string) ([]client.Object, error) {
+func objects(i Install) ([]client.Object, error) {
 	network, err := json.Marshal(map[string]any{
-		"Network": podCIDR, "EnableNFTables": false, "Backend": map[string]any{"Type": "vxlan"},
+		"Network": i.PodCIDR, "EnableNFTables": false, "Backend": map[string]any{"Type": "vxlan"},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot encode flannel's network: %w", err)
@@ -57,11 +57,11 @@ func objects(image, podCIDR string) ([]client.Object, error) {
 			ObjectMeta: metav1.ObjectMeta{Name: "kube-flannel-cfg", Namespace: Namespace},
 			Data:       map[string]string{"net-conf.json": string(network)},
 		},
-		daemonSet(image),
+		daemonSet(i),
 	}, nil
 }
 
-func daemonSet(image string) *appsv1.DaemonSet {
+func daemonSet(i Install) *appsv1.DaemonSet {
 	labels := map[string]string{"app": "flannel"}
 	privileged, rootUser := false, int64(0)
 	fileOrCreate, directory := corev1.HostPathFileOrCreate, corev1.HostPathDirectoryOrCreate
@@ -82,13 +82,15 @@ func daemonSet(image string) *appsv1.DaemonSet {
 						{Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute},
 					},
 					Containers: []corev1.Container{{
-						Name: "kube-flannel", Image: image, ImagePullPolicy: corev1.PullIfNotPresent,
+						Name: "kube-flannel", Image: i.Image, ImagePullPolicy: corev1.PullIfNotPresent,
 						Command: []string{"/opt/bin/flanneld"},
 						Args:    []string{"--ip-masq", "--kube-subnet-mgr"},
 						Env: []corev1.EnvVar{
 							fieldVariable("POD_NAME", "metadata.name"),
 							fieldVariable("POD_NAMESPACE", "metadata.namespace"),
-							{Name: "CONT_WHEN_CACHE_NOT_READY", Value: "false"},
+							// Not through the Service: that would wait for kube-proxy, crash and back off.
+							{Name: "KUBERNETES_SERVICE_HOST", Value: i.APIHost},
+							{Name: "KUBERNETES_SERVICE_PORT", Value: i.APIPort},
 						},
 						SecurityContext: &corev1.SecurityContext{
 							Privileged: &privileged, RunAsUser: &rootUser,

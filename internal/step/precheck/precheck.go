@@ -161,6 +161,8 @@ func (l Look) reach(ctx context.Context, r step.Reader, p *problems) error {
 type Mark struct {
 	// Cluster is the UID of the cluster.
 	Cluster string `json:"cluster"`
+	// Paths are looked for now, so that those that appear later can be removed again.
+	Paths []string `json:"paths,omitempty"`
 }
 
 // ID is stored in plans.
@@ -175,7 +177,7 @@ func (m Mark) Check(ctx context.Context, r step.Reader) (step.Drift, error) {
 	return drift, err
 }
 
-// Apply remembers the firewall tables and writes the marker, in this order: the marker says that both are done.
+// Apply remembers firewall tables and absent paths and then writes the marker, which says that both are done.
 func (m Mark) Apply(ctx context.Context, w step.Writer) error {
 	tables, err := host.QueryTables(ctx, w)
 	if err != nil {
@@ -183,6 +185,19 @@ func (m Mark) Apply(ctx context.Context, w step.Writer) error {
 	}
 	if err := w.WriteFile(ctx, step.BeforeTables, host.File{Content: []byte(strings.Join(tables, "\n") + "\n")}); err != nil {
 		return fmt.Errorf("cannot remember the firewall tables: %w", err)
+	}
+	info, err := w.Stat(ctx, m.Paths...)
+	if err != nil {
+		return fmt.Errorf("cannot look for paths: %w", err)
+	}
+	var absent strings.Builder
+	for _, i := range info {
+		if !i.Exists {
+			absent.WriteString(i.Path + "\n")
+		}
+	}
+	if err := w.WriteFile(ctx, step.BeforeAbsent, host.File{Content: []byte(absent.String())}); err != nil {
+		return fmt.Errorf("cannot remember absent paths: %w", err)
 	}
 	return w.WriteFile(ctx, step.MarkerPath, m.file())
 }

@@ -3,6 +3,7 @@ package reset
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"slipway.dev/slipway/internal/host"
@@ -82,5 +83,40 @@ func (Restore) Apply(ctx context.Context, w step.Writer) error {
 			return fmt.Errorf("cannot put %s back: %w", key, err)
 		}
 	}
+	if err := removeAppeared(ctx, w); err != nil {
+		return err
+	}
 	return w.Remove(ctx, step.StateDir)
+}
+
+// removeAppeared removes paths that were absent before. A directory that somebody else uses by now stays.
+func removeAppeared(ctx context.Context, w step.Writer) error {
+	absent, err := host.ReadIfExists(ctx, w, step.BeforeAbsent)
+	if err != nil {
+		return err
+	}
+	paths := strings.Fields(string(absent))
+	if len(paths) == 0 {
+		return nil
+	}
+	info, err := w.Stat(ctx, paths...)
+	if err != nil {
+		return fmt.Errorf("cannot look for paths: %w", err)
+	}
+	// The deepest go first.
+	slices.SortFunc(info, func(a, b host.FileInfo) int { return strings.Compare(b.Path, a.Path) })
+	for _, i := range info {
+		switch {
+		case !i.Exists:
+		case i.Mode.IsDir():
+			if _, err := w.Run(ctx, host.Command{Argv: []string{"rmdir", "--ignore-fail-on-non-empty", i.Path}}); err != nil {
+				return fmt.Errorf("cannot remove %s: %w", i.Path, err)
+			}
+		case i.Mode.IsRegular() && i.Size == 0:
+			if err := w.Remove(ctx, i.Path); err != nil {
+				return fmt.Errorf("cannot remove %s: %w", i.Path, err)
+			}
+		}
+	}
+	return nil
 }

@@ -1,0 +1,191 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// planOnly reads a plan for a cluster that does not exist, and proves that no host has changed.
+func (w *world) planOnly(ctx context.Context, t *testing.T, before map[string]state) {
+	out := w.run(ctx, append([]string{"cluster", "plan"}, w.clusterArgs("looked-at")...)...)
+	for _, want := range []string{"sandbox-1", "sandbox-2", "sandbox-3", "/usr/local/bin/containerd", "after worker/containerd"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the plan does not name %s:\n%s", want, out)
+		}
+	}
+	for name, found := range w.hosts(ctx) {
+		if diff := cmp.Diff(before[name], found); diff != "" {
+			t.Errorf("planning changed host %s (-before +after):\n%s", name, diff)
+		}
+	}
+	w.run(ctx, "delete", "operations", "--all", "--timeout=60s")
+}
+
+func (w *world) clusterArgs(name string) []string {
+	return []string{name, "--kubernetes", w.kubernetes, "--control-plane", "sandbox-1", "--pool", "default=sandbox-2,sandbox-3",
+		"--label", "default:tier=web", "--cert-san", "demo.example.com"}
+}
+
+// createWithKills creates the cluster demo and kills the server without warning when each of the steps has begun.
+func (w *world) createWithKills(ctx context.Context, steps ...string) {
+	w.t.Helper()
+	begun := time.Now()
+	w.run(ctx, append([]string{"cluster", "create", "--no-wait"}, w.clusterArgs("demo")...)...)
+	for _, step := range steps {
+		until(ctx, w.t, "step "+step, func() bool { return w.stepBegun(ctx, step) })
+		w.endServer(syscall.SIGKILL)
+		logf(w.t, begun, "killed the server in or after step %s", step)
+		w.startServer(ctx)
+	}
+	w.run(ctx, "wait", "--for=condition=Ready", "--timeout=10m", "cluster/demo")
+	logf(w.t, begun, "cluster demo created with %d kills", len(steps))
+}
+
+// stepBegun says whether a step whose name ends like that is on record on any host.
+func (w *world) stepBegun(ctx context.Context, step string) bool {
+	out, err := w.command(ctx, "get", "hostruns", "-o", "json").Output()
+	if err != nil {
+		return false
+	}
+	var list struct {
+		Items []struct {
+			Status struct {
+				Steps []struct{ Name string }
+			}
+		}
+	}
+	if err := json.Unmarshal(out, &list); err != nil {
+		w.t.Fatalf("cannot read host runs: %v\n%s", err, out)
+	}
+	for _, run := range list.Items {
+		for _, s := range run.Status.Steps {
+			if s.Name == step || strings.HasSuffix(s.Name, "/"+step) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// expectNodes asks the cluster itself, not Slipway.
+func (w *world) expectNodes(ctx context.Context, t *testing.T, count int) {
+	w.kubectl(ctx, t, "", "wait", "--for=condition=Ready", "--timeout=60s", "nodes", "--all")
+	if nodes := strings.Fields(w.kubectl(ctx, t, "", "get", "nodes", "-o", "name")); len(nodes) != count {
+		t.Errorf("the cluster has nodes %v, want %d", nodes, count)
+	}
+	w.kubectl(ctx, t, "", "wait", "--for=condition=Available", "--timeout=60s", "-n", "kube-system", "deployment/coredns")
+	if labelled := w.kubectl(ctx, t, "", "get", "nodes", "-l", "tier=web", "-o", "name"); len(strings.Fields(labelled)) != 2 {
+		t.Errorf("nodes with the pool's label: %q, want two", labelled)
+	}
+}
+
+// podsTalk runs a server and a client on each worker: each client reaches the Service that the other worker backs,
+// and resolves a name of the cluster.
+func (w *world) podsTalk(ctx context.Context, t *testing.T) {
+	var manifest strings.Builder
+	for _, node := range []string{"sandbox-2", "sandbox-3"} {
+		fmt.Fprintf(&manifest, podsManifest, node, w.image(ctx, t, "coredns"), w.image(ctx, t, "flannel"))
+	}
+	w.kubectl(ctx, t, manifest.String(), "apply", "-f", "-")
+	w.kubectl(ctx, t, "", "wait", "--for=condition=Ready", "--timeout=120s", "pods", "-l", "role=server")
+	for node, other := range map[string]string{"sandbox-2": "sandbox-3", "sandbox-3": "sandbox-2"} {
+		// The client ends well when it got an answer from the other worker's server and resolved the name.
+		job := fmt.Sprintf(clientManifest, node, other, w.image(ctx, t, "flannel"))
+		w.kubectl(ctx, t, job, "apply", "-f", "-")
+		w.kubectl(ctx, t, "", "wait", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=120s", "pod/client-"+node)
+	}
+	w.kubectl(ctx, t, "", "delete", "pods,services,configmaps", "-l", "journey=true", "--wait=true", "--timeout=120s")
+}
+
+// image gives the full name of an image that the cluster runs, by a part of it.
+func (w *world) image(ctx context.Context, t *testing.T, part string) string {
+	t.Helper()
+	for _, name := range strings.Fields(w.kubectl(ctx, t, "", "get", "pods", "-A", "-o", "jsonpath={.items[*].spec.containers[*].image}")) {
+		if strings.Contains(name, part) {
+			return name
+		}
+	}
+	t.Fatalf("no pod runs an image with %q in its name", part)
+	return ""
+}
+
+const podsManifest = `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: server-%[1]s, labels: {journey: "true"}}
+data:
+  Corefile: |
+    .:1053 {
+      health :8080
+      whoami
+    }
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: server-%[1]s, labels: {journey: "true", role: server, on: %[1]s}}
+spec:
+  nodeName: %[1]s
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: server
+    image: %[2]s
+    args: [-conf, /etc/coredns/Corefile]
+    readinessProbe: {httpGet: {path: /health, port: 8080}, periodSeconds: 1}
+    volumeMounts: [{name: config, mountPath: /etc/coredns}]
+  volumes: [{name: config, configMap: {name: server-%[1]s}}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: server-%[1]s, labels: {journey: "true"}}
+spec:
+  selector: {on: %[1]s}
+  ports: [{port: 80, targetPort: 8080}]
+---
+`
+
+const clientManifest = `
+apiVersion: v1
+kind: Pod
+metadata: {name: client-%[1]s, labels: {journey: "true"}}
+spec:
+  nodeName: %[1]s
+  restartPolicy: OnFailure
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: client
+    image: %[3]s
+    command: [busybox, sh, -ec]
+    args:
+    - |
+      busybox nslookup kubernetes.default.svc.cluster.local
+      # A static busybox resolves names only in nslookup.
+      ip=$(busybox nslookup server-%[2]s.default.svc.cluster.local | busybox awk '/^Address: /{a=$2} END{print a}')
+      printf 'GET /health HTTP/1.0\r\n\r\n' | busybox nc -w 5 "$ip" 80 | busybox grep -q OK
+`
+
+// rebootWithoutServer stops the server, cleans the images of a worker as the kubelet would when its disk is full,
+// and reboots it: the node must come back by itself.
+func (w *world) rebootWithoutServer(ctx context.Context, t *testing.T) {
+	w.stopServer()
+	defer w.startServer(ctx)
+	h := w.sandboxHosts(ctx)[1]
+	boot := w.onHost(ctx, h, "cat /proc/sys/kernel/random/boot_id; systemctl show -p UserspaceTimestampMonotonic --value")
+	w.onHost(ctx, h, "crictl rmi --prune 2>&1")
+	w.run(ctx, "sandbox", "reboot", h.Name, "--data-dir", w.data)
+	if now := w.onHost(ctx, h, "cat /proc/sys/kernel/random/boot_id; systemctl show -p UserspaceTimestampMonotonic --value"); now == boot {
+		t.Fatalf("host %s was not rebooted", h.Name)
+	}
+	// Its own kubelet says so, newer than the reboot: the node's status alone could still be from before.
+	until(ctx, t, "the kubelet of "+h.Name, func() bool {
+		out, err := w.ssh(ctx, h, "crictl ps -o json")
+		return err == nil && strings.Contains(out, "kube-proxy") && strings.Contains(out, "kube-flannel")
+	})
+	w.kubectl(ctx, t, "", "wait", "--for=condition=Ready", "--timeout=120s", "node/"+h.Name)
+}
