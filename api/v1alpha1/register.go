@@ -19,6 +19,8 @@ const Finalizer = "slipway.dev/cleanup"
 const (
 	// LabelCluster is on every Operation and on a cluster's Secret, and names the cluster.
 	LabelCluster = "slipway.dev/cluster"
+	// LabelClusterUID is on an Operation that a Cluster brought about, and tells it from one of an earlier cluster of that name.
+	LabelClusterUID = "slipway.dev/cluster-uid"
 	// AnnotationCreatedBy is on a Cluster that an approved plan made, and names that Operation.
 	AnnotationCreatedBy = "slipway.dev/created-by"
 	// AnnotationDeletedBy is on a Cluster that an approved plan deletes, and names that Operation.

@@ -89,7 +89,9 @@ func RunServer(ctx context.Context, o ServerOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, plane.Stop(context.WithoutCancel(ctx))) }()
-	port, err := gateway.Listen(ctx, gateway.PortConfig{Address: o.Listen, DataDir: o.DataDir, Names: o.Names, Logger: o.Log})
+	port, err := gateway.Listen(ctx, gateway.PortConfig{
+		Address: o.Listen, DataDir: o.DataDir, Names: o.Names, MoreNames: platformNames(ctx, plane.RESTConfig(), o.Log), Logger: o.Log,
+	})
 	if err != nil {
 		return err
 	}
@@ -183,6 +185,32 @@ func newServer(ctx context.Context, o ServerOptions, config *rest.Config, port *
 		return nil, err
 	}
 	return s, addControllers(ctx, s, owner, platform, o.Log)
+}
+
+// platformNames gives the address in Setting platform, by which hosts reach the server.
+func platformNames(ctx context.Context, config *rest.Config, log *slog.Logger) func() []string {
+	scheme, err := Scheme()
+	if err != nil {
+		return nil // newServer fails with the same error and says so.
+	}
+	c, err := client.New(config, client.Options{Scheme: scheme})
+	if err != nil {
+		return nil // As above.
+	}
+	return func() []string {
+		var setting v1alpha1.Setting
+		err := c.Get(ctx, client.ObjectKey{Name: v1alpha1.SettingPlatform}, &setting)
+		if err != nil {
+			if !apierrors.IsNotFound(err) && ctx.Err() == nil {
+				log.Warn("cannot read Setting platform for the serving certificate", "error", err)
+			}
+			return nil
+		}
+		if p := setting.Spec.Platform; p != nil && p.Address != "" {
+			return []string{p.Address}
+		}
+		return nil
+	}
 }
 
 // prepareStore makes the namespaces that Slipway needs, and gives the identity of this installation:

@@ -35,9 +35,6 @@ const (
 	serverName = "kubernetes.default.svc"
 )
 
-// KeysName is the Secret in slipway-system that holds the keys of a cluster. Cluster names are unique in the platform.
-func KeysName(cluster string) string { return "cluster-" + cluster }
-
 // Address says where a cluster's API servers are and which keys they trust.
 type Address struct {
 	// Hosts names the hosts of the control plane.

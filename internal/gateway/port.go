@@ -34,6 +34,8 @@ type PortConfig struct {
 	DataDir string
 	// Names are further DNS names or IP addresses people reach this port by.
 	Names []string
+	// MoreNames gives names and addresses that may change while the port is open; nil means none.
+	MoreNames func() []string
 	// Logger receives what goes wrong. Nil means silence.
 	Logger *slog.Logger
 }
@@ -59,7 +61,13 @@ func Listen(ctx context.Context, config PortConfig) (*Port, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %q: %w; give host:port", config.Address, err)
 	}
-	serving := pki.NewServingCertificate(ca, func() (pki.Template, error) { return servingNames(host, config.Names) })
+	serving := pki.NewServingCertificate(ca, func() (pki.Template, error) {
+		names := config.Names
+		if config.MoreNames != nil {
+			names = slices.Concat(names, config.MoreNames())
+		}
+		return servingNames(host, names)
+	})
 	if _, err := serving.GetCertificate(nil); err != nil {
 		return nil, fmt.Errorf("cannot open port: %w", err)
 	}

@@ -153,6 +153,35 @@ func TestNewServiceAccountKey(t *testing.T) {
 	}
 }
 
+// reached is a connection on which a client reached the given address.
+type reached struct {
+	net.Conn
+	local net.Addr
+}
+
+func (r reached) LocalAddr() net.Addr { return r.local }
+
+func TestServingCertificateCoversNewAddresses(t *testing.T) {
+	ca, err := NewCA("test", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addresses := []net.IP{net.IPv4(192, 0, 2, 1)}
+	serving := NewServingCertificate(ca, func() (Template, error) { return Template{CommonName: "s", IPs: addresses}, nil })
+	if _, err := serving.GetCertificate(nil); err != nil {
+		t.Fatal(err)
+	}
+	later := net.IPv4(192, 0, 2, 2)
+	addresses = append(addresses, later)
+	certificate, err := serving.GetCertificate(&tls.ClientHelloInfo{Conn: reached{local: &net.TCPAddr{IP: later, Port: 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := certificate.Leaf.VerifyHostname(later.String()); err != nil {
+		t.Errorf("a network card that came after the start: %v", err)
+	}
+}
+
 func TestServingCertificateRenews(t *testing.T) {
 	ca, err := NewCA("test", 1000*time.Hour)
 	if err != nil {

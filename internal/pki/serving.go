@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -23,21 +24,22 @@ type ServingCertificate struct {
 }
 
 // recheck is how often the wanted names are looked at again; a handshake does not wait for it more often.
-const recheck = time.Minute
+const recheck = 5 * time.Second
 
 // NewServingCertificate gives a serving certificate of the CA. The template function says which names the
-// server has now; it is asked again at most once a minute. Its Usages are replaced by server authentication.
+// server has now; it is asked again every few seconds at most, and when a
+// client reached an address that the certificate lacks: a network card may have come since. Its Usages are replaced by server authentication.
 func NewServingCertificate(ca *CA, template func() (Template, error)) *ServingCertificate {
 	return &ServingCertificate{ca: ca, template: template, now: time.Now}
 }
 
 // GetCertificate gives the current certificate; it is meant for tls.Config.GetCertificate.
 // When a new one cannot be minted it keeps giving the old one for as long as that is valid.
-func (s *ServingCertificate) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+func (s *ServingCertificate) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	if s.current != nil && now.Sub(s.checked) < recheck {
+	if s.current != nil && now.Sub(s.checked) < recheck && s.covers(hello) {
 		return s.current, nil
 	}
 	s.checked = now
@@ -46,6 +48,15 @@ func (s *ServingCertificate) GetCertificate(*tls.ClientHelloInfo) (*tls.Certific
 		return nil, err
 	}
 	return s.current, nil
+}
+
+// covers says whether the current certificate is valid for the address that the client reached.
+func (s *ServingCertificate) covers(hello *tls.ClientHelloInfo) bool {
+	if hello == nil || hello.Conn == nil {
+		return true
+	}
+	local, ok := hello.Conn.LocalAddr().(*net.TCPAddr)
+	return !ok || slices.ContainsFunc(s.current.Leaf.IPAddresses, local.IP.Equal)
 }
 
 func (s *ServingCertificate) renew(now time.Time) error {

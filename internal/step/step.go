@@ -85,6 +85,16 @@ const (
 	BeforeAbsent = BeforeDir + "/absent"
 	// BeforeTables keeps the nft tables, one "family name" a line.
 	BeforeTables = BeforeDir + "/nft-tables"
+	// BeforeUnits keeps the units that the set-up of the host touches, one "name active-state file-state" a line.
+	BeforeUnits = BeforeDir + "/units"
+	// BeforeSwaps keeps the swap areas that were on, one a line.
+	BeforeSwaps = BeforeDir + "/swaps"
+	// BeforeSELinux keeps where SELinux was enforcing: SELinuxLive, its configuration file, or both, one a line.
+	BeforeSELinux = BeforeDir + "/selinux"
+	// SELinuxLive is the kernel's own switch.
+	SELinuxLive = "/sys/fs/selinux/enforce"
+	// SwapComment is in front of a line of /etc/fstab that was turned off.
+	SwapComment = "# turned off by Slipway: "
 )
 
 // Target is a host as the plan saw it.

@@ -33,11 +33,15 @@ func (w *world) clusterArgs(name string) []string {
 		"--label", "default:tier=web", "--cert-san", "demo.example.com"}
 }
 
-// createWithKills creates the cluster demo and kills the server without warning when each of the steps has begun.
+// createWithKills creates the cluster demo, cuts the connections to all hosts once, and kills the server without warning
+// when each of the steps has begun.
 func (w *world) createWithKills(ctx context.Context, steps ...string) {
 	w.t.Helper()
 	begun := time.Now()
 	w.run(ctx, append([]string{"cluster", "create", "--no-wait"}, w.clusterArgs("demo")...)...)
+	until(ctx, w.t, "step runtime-files", func() bool { return w.stepBegun(ctx, "runtime-files") })
+	w.cutConnections(ctx)
+	logf(w.t, begun, "cut every connection in or after step runtime-files")
 	for _, step := range steps {
 		until(ctx, w.t, "step "+step, func() bool { return w.stepBegun(ctx, step) })
 		w.endServer(syscall.SIGKILL)
@@ -46,6 +50,17 @@ func (w *world) createWithKills(ctx context.Context, steps ...string) {
 	}
 	w.run(ctx, "wait", "--for=condition=Ready", "--timeout=10m", "cluster/demo")
 	logf(w.t, begun, "cluster demo created with %d kills", len(steps))
+}
+
+// cutConnections ends every SSH session of every host from the host's side, as a broken network would.
+func (w *world) cutConnections(ctx context.Context) {
+	w.t.Helper()
+	for _, h := range w.sandboxHosts(ctx) {
+		// It ends its own session too, so how the command itself ends says nothing.
+		if out, err := w.ssh(ctx, h, "pkill -KILL -f '^sshd: root@notty'"); err == nil {
+			w.t.Fatalf("the sessions of %s were not cut: %s", h.Name, out)
+		}
+	}
 }
 
 // stepBegun says whether a step whose name ends like that is on record on any host.

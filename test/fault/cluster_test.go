@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -12,13 +14,13 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
 	"slipway.dev/slipway/internal/fault"
 )
@@ -26,19 +28,15 @@ import (
 // managed is the API of the cluster that the hosts make. It answers only while etcd and the API server run on the
 // control plane, and forgets everything with etcd's data. Who holds a host's state may take mu, never the other way.
 type managed struct {
-	mu      sync.Mutex
-	store   client.WithWatch
+	mu sync.Mutex
+	// store is nil while etcd has no data.
+	store   objects
 	serving bool
-	// signed is when the cluster information may be signed; the controller manager takes a moment.
+	// since says when what lasts has begun.
 	since map[string]time.Time
 }
 
 func newManaged() *managed { return &managed{since: map[string]time.Time{}} }
-
-// empty gives a store as a new etcd has it.
-func empty() client.WithWatch {
-	return fake.NewClientBuilder().WithScheme(scheme.Scheme).WithTypeConverters(managedfields.NewDeducedTypeConverter()).Build()
-}
 
 // lasts says for how long something has been so, without a break.
 func (m *managed) lasts(what string, so bool) time.Duration {
@@ -56,14 +54,14 @@ func (m *managed) lasts(what string, so bool) time.Duration {
 var errRefused = errors.New("dial tcp 127.0.0.1:6443: connect: connection refused")
 
 // api gives the store while the API server answers. The caller holds mu.
-func (m *managed) api() (client.WithWatch, error) {
+func (m *managed) api() (objects, error) {
 	if !m.serving || m.store == nil {
 		return nil, fault.NewTransient("APIUnreachable", errRefused)
 	}
 	return m.store, nil
 }
 
-func (m *managed) ask(f func(client.WithWatch) error) error {
+func (m *managed) ask(f func(objects) error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	store, err := m.api()
@@ -75,45 +73,90 @@ func (m *managed) ask(f func(client.WithWatch) error) error {
 
 // Ready is step.ClusterReader's.
 func (m *managed) Ready(context.Context, string) error {
-	return m.ask(func(client.WithWatch) error { return nil })
+	return m.ask(func(objects) error { return nil })
 }
 
 // Get is step.ClusterReader's.
-func (m *managed) Get(ctx context.Context, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
-	return m.ask(func(c client.WithWatch) error { return c.Get(ctx, key, o, opts...) })
+func (m *managed) Get(_ context.Context, key client.ObjectKey, o client.Object, _ ...client.GetOption) error {
+	return m.ask(func(store objects) error {
+		gvk, err := apiutil.GVKForObject(o, scheme.Scheme)
+		if err != nil {
+			return err
+		}
+		have, ok := store[gvk.Kind+" "+key.String()]
+		if !ok {
+			return apierrors.NewNotFound(schema.GroupResource{Group: gvk.Group, Resource: gvk.Kind}, key.Name)
+		}
+		if u, ok := o.(*unstructured.Unstructured); ok {
+			u.Object, err = runtime.DefaultUnstructuredConverter.ToUnstructured(have)
+			return err
+		}
+		reflect.ValueOf(o).Elem().Set(reflect.ValueOf(have.DeepCopyObject()).Elem())
+		return nil
+	})
 }
 
-// List is step.ClusterReader's.
-func (m *managed) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
-	return m.ask(func(c client.WithWatch) error { return c.List(ctx, list, opts...) })
+// List is step.ClusterReader's; no step lists.
+func (m *managed) List(context.Context, client.ObjectList, ...client.ListOption) error {
+	return errors.New("the simulated cluster cannot list")
 }
 
-// Apply is step.ClusterWriter's.
-func (m *managed) Apply(ctx context.Context, o runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
-	return m.ask(func(c client.WithWatch) error { return c.Apply(ctx, o, opts...) })
+// Apply is step.ClusterWriter's; every field of what is applied is owned by the one who applies it.
+func (m *managed) Apply(_ context.Context, applied runtime.ApplyConfiguration, _ ...client.ApplyOption) error {
+	return m.ask(func(store objects) error {
+		b, err := json.Marshal(applied)
+		if err != nil {
+			return err
+		}
+		u := &unstructured.Unstructured{}
+		if err := u.UnmarshalJSON(b); err != nil {
+			return err
+		}
+		o, err := scheme.Scheme.New(u.GroupVersionKind())
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal(b, o); err != nil {
+			return err
+		}
+		return store.put(o.(client.Object))
+	})
 }
 
 // Delete is step.ClusterWriter's.
-func (m *managed) Delete(ctx context.Context, o client.Object, opts ...client.DeleteOption) error {
-	return m.ask(func(c client.WithWatch) error { return client.IgnoreNotFound(c.Delete(ctx, o, opts...)) })
+func (m *managed) Delete(_ context.Context, o client.Object, _ ...client.DeleteOption) error {
+	return m.ask(func(store objects) error {
+		gvk, err := apiutil.GVKForObject(o, scheme.Scheme)
+		delete(store, gvk.Kind+" "+client.ObjectKeyFromObject(o).String())
+		return err
+	})
 }
 
-// put makes o exist as given.
-func put(ctx context.Context, c client.Client, objects ...client.Object) error {
-	for _, o := range objects {
-		have := o.DeepCopyObject().(client.Object)
-		err := c.Get(ctx, client.ObjectKeyFromObject(o), have)
-		if err == nil {
-			o.SetResourceVersion(have.GetResourceVersion())
-			err = c.Update(ctx, o)
-		} else if client.IgnoreNotFound(err) == nil {
-			err = c.Create(ctx, o)
-		}
+// objects holds what a cluster holds, by kind, namespace and name.
+type objects map[string]client.Object
+
+// put makes each object exist as given.
+func (s objects) put(all ...client.Object) error {
+	for _, o := range all {
+		gvk, err := apiutil.GVKForObject(o, scheme.Scheme)
 		if err != nil {
-			return fmt.Errorf("cannot put %T %s: %w", o, o.GetName(), err)
+			return err
 		}
+		o.SetGeneration(1)
+		s[gvk.Kind+" "+client.ObjectKeyFromObject(o).String()] = o
 	}
 	return nil
+}
+
+// find gives the object itself, or nil.
+func find[T client.Object](s objects, namespace, name string) T {
+	var none T
+	for _, o := range s {
+		if found, ok := o.(T); ok && o.GetNamespace() == namespace && o.GetName() == name {
+			return found
+		}
+	}
+	return none
 }
 
 // Times that the cluster takes for what it does by itself. They are far enough apart that what an operation sees
@@ -130,54 +173,35 @@ const (
 )
 
 // controllers does what the controller manager and the scheduler do. The caller holds mu.
-func (m *managed) controllers(ctx context.Context, nodes []*node) error {
+func (m *managed) controllers(nodes []*node) {
 	store, err := m.api()
 	if err != nil {
-		return nil
+		return
 	}
 	for i, n := range nodes {
-		var object corev1.Node
-		if err := store.Get(ctx, client.ObjectKey{Name: n.name}, &object); err != nil || object.Spec.PodCIDR != "" {
-			continue
-		}
-		object.Spec.PodCIDR = fmt.Sprintf("172.25.%d.0/24", i)
-		if err := store.Update(ctx, &object); err != nil {
-			return err
+		if object := find[*corev1.Node](store, "", n.name); object != nil && object.Spec.PodCIDR == "" {
+			object.Spec.PodCIDR = fmt.Sprintf("172.25.%d.0/24", i)
 		}
 	}
-	if err := m.sign(ctx, store); err != nil {
-		return err
-	}
-	return m.workloads(ctx, store, nodes)
+	m.sign(store)
+	m.workloads(store, nodes)
 }
 
 // sign signs the cluster information for every bootstrap token.
-func (m *managed) sign(ctx context.Context, store client.WithWatch) error {
-	var info corev1.ConfigMap
-	err := store.Get(ctx, client.ObjectKey{Namespace: "kube-public", Name: "cluster-info"}, &info)
-	unsigned := err == nil && len(info.Data) == 1
-	if m.lasts("unsigned", unsigned) < tokenSigned {
-		return nil
+func (m *managed) sign(store objects) {
+	info := find[*corev1.ConfigMap](store, "kube-public", "cluster-info")
+	if m.lasts("unsigned", info != nil && len(info.Data) == 1) < tokenSigned {
+		return
 	}
-	var secrets corev1.SecretList
-	if err := store.List(ctx, &secrets, client.InNamespace("kube-system")); err != nil {
-		return err
-	}
-	for _, s := range secrets.Items {
-		if id, ok := strings.CutPrefix(s.Name, "bootstrap-token-"); ok {
+	for _, o := range store {
+		if id, ok := strings.CutPrefix(o.GetName(), "bootstrap-token-"); ok {
 			info.Data["jws-kubeconfig-"+id] = "signed"
 		}
 	}
-	return store.Update(ctx, &info)
 }
 
 // workloads counts the pods that run.
-func (m *managed) workloads(ctx context.Context, store client.WithWatch, nodes []*node) error {
-	var sets appsv1.DaemonSetList
-	var deployments appsv1.DeploymentList
-	if err := errors.Join(store.List(ctx, &sets), store.List(ctx, &deployments)); err != nil {
-		return err
-	}
+func (m *managed) workloads(store objects, nodes []*node) {
 	run := func(app string) (n int32) {
 		for _, node := range nodes {
 			if m.lasts(node.name+"/"+app, node.running[app]) >= podsAvailable {
@@ -186,56 +210,31 @@ func (m *managed) workloads(ctx context.Context, store client.WithWatch, nodes [
 		}
 		return n
 	}
-	for i := range sets.Items {
-		d := &sets.Items[i]
-		want := appsv1.DaemonSetStatus{ObservedGeneration: d.Generation, DesiredNumberScheduled: int32(len(nodes)),
-			NumberAvailable: run(strings.TrimSuffix(d.Name, "-ds"))}
-		if d.Status.NumberAvailable == want.NumberAvailable && d.Status.DesiredNumberScheduled == want.DesiredNumberScheduled {
-			continue
-		}
-		d.Status = want
-		if err := store.Update(ctx, d); err != nil {
-			return err
+	for _, o := range store {
+		switch d := o.(type) {
+		case *appsv1.DaemonSet:
+			d.Status = appsv1.DaemonSetStatus{ObservedGeneration: d.Generation, DesiredNumberScheduled: int32(len(nodes)),
+				NumberAvailable: run(strings.TrimSuffix(d.Name, "-ds"))}
+		case *appsv1.Deployment:
+			d.Status = appsv1.DeploymentStatus{ObservedGeneration: d.Generation, AvailableReplicas: min(1, run(d.Name)) * *d.Spec.Replicas}
 		}
 	}
-	for i := range deployments.Items {
-		d := &deployments.Items[i]
-		if available := min(1, run(d.Name)) * *d.Spec.Replicas; d.Status.AvailableReplicas != available {
-			d.Status.AvailableReplicas, d.Status.ObservedGeneration = available, d.Generation
-			if err := store.Update(ctx, d); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
-// digest lists every object, without what the store itself adds.
-func (m *managed) digest(ctx context.Context) (string, error) {
+// digest lists every object.
+func (m *managed) digest() (string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.store == nil {
 		return "no cluster\n", nil
 	}
-	var lines []string
-	for _, list := range []client.ObjectList{&corev1.NodeList{}, &corev1.ConfigMapList{}, &corev1.SecretList{}, &corev1.ServiceList{},
-		&corev1.NamespaceList{}, &corev1.ServiceAccountList{}, &appsv1.DeploymentList{}, &appsv1.DaemonSetList{},
-		&rbacv1.RoleBindingList{}, &rbacv1.ClusterRoleBindingList{}, &rbacv1.ClusterRoleList{}} {
-		if err := m.store.List(ctx, list); err != nil {
-			return "", err
-		}
-		err := eachItem(list, func(o client.Object) error {
-			o.SetResourceVersion("")
-			o.SetManagedFields(nil)
-			o.SetCreationTimestamp(metav1.Time{})
-			b, err := json.Marshal(o)
-			lines = append(lines, fmt.Sprintf("%T %s", o, b))
-			return err
-		})
+	lines := []string{fmt.Sprintf("serving %t", m.serving)}
+	for _, key := range slices.Sorted(maps.Keys(m.store)) {
+		b, err := json.Marshal(m.store[key])
 		if err != nil {
 			return "", err
 		}
+		lines = append(lines, fmt.Sprintf("%s %s", key, b))
 	}
-	slices.Sort(lines)
-	return fmt.Sprintf("serving %t\n%s\n", m.serving, strings.Join(lines, "\n")), nil
+	return strings.Join(lines, "\n") + "\n", nil
 }

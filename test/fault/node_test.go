@@ -10,11 +10,9 @@ import (
 	"strings"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"slipway.dev/slipway/internal/host"
 	fakehost "slipway.dev/slipway/internal/host/fake"
@@ -33,10 +31,6 @@ type node struct {
 	lastPID int
 }
 
-func eachItem(list client.ObjectList, f func(client.Object) error) error {
-	return meta.EachListItem(list, func(o runtime.Object) error { return f(o.(client.Object)) })
-}
-
 // live lets time pass on every host until ctx ends.
 func (w *world) live(ctx context.Context) {
 	ticker := time.NewTicker(tick)
@@ -48,12 +42,11 @@ func (w *world) live(ctx context.Context) {
 		case <-ticker.C:
 		}
 		for _, n := range w.nodes {
-			n.host.Do(func(s *fakehost.State) { w.check(n.pass(ctx, s)) })
+			n.host.Do(func(s *fakehost.State) { w.check(n.pass(s)) })
 		}
 		w.cluster.mu.Lock()
-		err := w.cluster.controllers(ctx, w.nodes)
+		w.cluster.controllers(w.nodes)
 		w.cluster.mu.Unlock()
-		w.check(err)
 	}
 }
 
@@ -70,7 +63,7 @@ func active(s *fakehost.State, unit string) bool {
 }
 
 // pass lets a moment pass on the host.
-func (n *node) pass(ctx context.Context, s *fakehost.State) error {
+func (n *node) pass(s *fakehost.State) error {
 	n.cluster.mu.Lock()
 	defer n.cluster.mu.Unlock()
 	if s.Lookup(n.world.dataDir) == nil {
@@ -89,7 +82,7 @@ func (n *node) pass(ctx context.Context, s *fakehost.State) error {
 	ready := kubelet && s.Lookup("/etc/cni/net.d/10-slipway.conflist") != nil && s.Lookup("/opt/cni/bin/bridge") != nil
 	lasting := n.cluster.lasts(n.name+"/ready", ready)
 	if kubelet {
-		if err := n.kubelet(ctx, s, lasting >= nodeReady); err != nil {
+		if err := n.kubelet(s, lasting >= nodeReady); err != nil {
 			return err
 		}
 	}
@@ -173,7 +166,7 @@ func (n *node) etcd(s *fakehost.State) error {
 	if s.Lookup(data) == nil {
 		n.cluster.store = nil
 		if has(s, "etcd") {
-			n.cluster.store = empty()
+			n.cluster.store = objects{}
 			if err := s.WriteFile(data, nil, 0o600); err != nil {
 				return err
 			}
@@ -186,7 +179,7 @@ func (n *node) etcd(s *fakehost.State) error {
 const currentCertificate = "/var/lib/kubelet/pki/kubelet-client-current.pem"
 
 // kubelet logs in, registers the node, reports it and runs its pods.
-func (n *node) kubelet(ctx context.Context, s *fakehost.State, ready bool) error {
+func (n *node) kubelet(s *fakehost.State, ready bool) error {
 	// As every kubelet does when it starts.
 	if err := s.Mkdir("/usr/libexec/kubernetes/kubelet-plugins/volume/exec", 0o755); err != nil {
 		return err
@@ -212,28 +205,28 @@ func (n *node) kubelet(ctx context.Context, s *fakehost.State, ready bool) error
 	if err := s.WriteFile(currentCertificate, []byte("certificate of "+n.name+"\n"), 0o600); err != nil {
 		return err
 	}
-	object, err := n.register(ctx, s, store)
+	object, err := n.register(s, store)
 	if err != nil {
 		return err
 	}
-	if err := n.report(ctx, store, object, ready); err != nil {
-		return err
+	want := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionFalse, Message: "cni plugin not initialized"}
+	if ready {
+		want.Status, want.Message = corev1.ConditionTrue, ""
 	}
-	return n.pods(ctx, s, store, object.Spec.PodCIDR, ready)
+	object.Status.Conditions = []corev1.NodeCondition{want}
+	return n.pods(s, store, object.Spec.PodCIDR, ready)
 }
 
 // register makes the Node with the labels and taints of kubeadm's flags.
-func (n *node) register(ctx context.Context, s *fakehost.State, store client.WithWatch) (*corev1.Node, error) {
-	var object corev1.Node
-	err := store.Get(ctx, client.ObjectKey{Name: n.name}, &object)
-	if client.IgnoreNotFound(err) != nil || err == nil {
-		return &object, err
+func (n *node) register(s *fakehost.State, store objects) (*corev1.Node, error) {
+	if object := find[*corev1.Node](store, "", n.name); object != nil {
+		return object, nil
 	}
 	flags, err := s.ReadFile("/var/lib/kubelet/kubeadm-flags.env")
 	if err != nil {
 		return nil, err
 	}
-	object = corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.name, Labels: map[string]string{}}}
+	object := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.name, Labels: map[string]string{}}}
 	for flag := range strings.FieldsSeq(strings.Trim(string(flags), "\"\n")) {
 		key, list, _ := strings.Cut(flag, "=")
 		for item := range strings.SplitSeq(list, ",") {
@@ -246,7 +239,7 @@ func (n *node) register(ctx context.Context, s *fakehost.State, store client.Wit
 			}
 		}
 	}
-	return &object, store.Create(ctx, &object)
+	return object, store.put(object)
 }
 
 func parseTaint(text string) corev1.Taint {
@@ -255,37 +248,24 @@ func parseTaint(text string) corev1.Taint {
 	return corev1.Taint{Key: key, Value: value, Effect: corev1.TaintEffect(effect)}
 }
 
-func (n *node) report(ctx context.Context, store client.WithWatch, object *corev1.Node, ready bool) error {
-	want := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionFalse, Message: "cni plugin not initialized"}
-	if ready {
-		want.Status, want.Message = corev1.ConditionTrue, ""
-	}
-	if len(object.Status.Conditions) == 1 && object.Status.Conditions[0] == want {
-		return nil
-	}
-	object.Status.Conditions = []corev1.NodeCondition{want}
-	return store.Update(ctx, object)
-}
-
 // pods runs the pods of DaemonSets, and CoreDNS on the control plane.
-func (n *node) pods(ctx context.Context, s *fakehost.State, store client.WithWatch, podCIDR string, ready bool) error {
+func (n *node) pods(s *fakehost.State, store objects, podCIDR string, ready bool) error {
 	for _, pod := range []struct {
 		name, image string
-		object      client.ObjectKey
 		runs        bool
-		effect      func(context.Context, *fakehost.State, client.WithWatch) error
+		effect      func(*fakehost.State, objects) error
 	}{
-		{"kube-proxy", n.world.image("kube-proxy"), client.ObjectKey{Namespace: "kube-system", Name: "kube-proxy"}, true, n.proxy},
-		{"kube-flannel", n.world.image("flannel"), client.ObjectKey{Namespace: "kube-flannel", Name: "kube-flannel-ds"}, podCIDR != "", n.flannel},
-		{"coredns", n.world.image("coredns"), client.ObjectKey{Namespace: "kube-system", Name: "coredns"}, ready && n == n.world.nodes[0], n.dns},
+		{"kube-proxy", n.world.image("kube-proxy"), find[*appsv1.DaemonSet](store, "kube-system", "kube-proxy") != nil, n.proxy},
+		{"kube-flannel", n.world.image("flannel"), find[*appsv1.DaemonSet](store, "kube-flannel", "kube-flannel-ds") != nil && podCIDR != "", n.flannel},
+		{"coredns", n.world.image("coredns"), find[*appsv1.Deployment](store, "kube-system", "coredns") != nil && ready && n == n.world.nodes[0], n.dns},
 	} {
-		if !pod.runs || !exists(ctx, store, pod.object) {
+		if !pod.runs {
 			continue
 		}
 		if s.Images[pod.image].Digest == "" {
 			return fmt.Errorf("%s has no image %s", n.name, pod.image)
 		}
-		if err := errors.Join(n.start(s, pod.name), pod.effect(ctx, s, store)); err != nil {
+		if err := errors.Join(n.start(s, pod.name), pod.effect(s, store)); err != nil {
 			return err
 		}
 		n.running[pod.name] = true
@@ -294,11 +274,8 @@ func (n *node) pods(ctx context.Context, s *fakehost.State, store client.WithWat
 }
 
 // proxy makes the rules of kube-proxy.
-func (n *node) proxy(ctx context.Context, s *fakehost.State, store client.WithWatch) error {
-	var config corev1.ConfigMap
-	if err := store.Get(ctx, client.ObjectKey{Namespace: "kube-system", Name: "kube-proxy"}, &config); err != nil {
-		return err
-	}
+func (n *node) proxy(s *fakehost.State, store objects) error {
+	config := find[*corev1.ConfigMap](store, "kube-system", "kube-proxy")
 	s.Sysctls["net.ipv4.conf.all.route_localnet"] = "1"
 	if config.Data["mode"] == "nftables" {
 		s.NFTables = addTable(addTable(s.NFTables, "ip kube-proxy"), "ip6 kube-proxy")
@@ -310,22 +287,24 @@ func (n *node) proxy(ctx context.Context, s *fakehost.State, store client.WithWa
 }
 
 // flannel makes the VXLAN link and its rules.
-func (n *node) flannel(_ context.Context, s *fakehost.State, _ client.WithWatch) error {
+func (n *node) flannel(s *fakehost.State, _ objects) error {
 	addLink(s, host.Link{Name: "flannel.1", Kind: "vxlan", MTU: 1450, Up: true})
 	s.IPTables = addChain(s.IPTables, "nat", "FLANNEL-POSTRTG")
 	s.NFTables = addTable(s.NFTables, "ip nat")
 	return s.WriteFile("/run/flannel/subnet.env", []byte("FLANNEL_MTU=1450\n"), 0o644)
 }
 
+// podNamespace is the network namespace of the one pod that has its own.
+const podNamespace = "/run/netns/cni-0a1b2c3d"
+
 // dns gives a pod its network through the CNI plugins.
-func (n *node) dns(_ context.Context, s *fakehost.State, _ client.WithWatch) error {
+func (n *node) dns(s *fakehost.State, _ objects) error {
 	addLink(s, host.Link{Name: "cni0", Kind: "bridge", MTU: 1450, Up: true})
 	addLink(s, host.Link{Name: "veth0a1b2c3d", Kind: "veth", MTU: 1450, Up: true})
-	const namespace = "/run/netns/cni-0a1b2c3d"
-	if !slices.ContainsFunc(s.Mounts, func(m host.Mount) bool { return m.Path == namespace }) {
-		s.Mounts = append(s.Mounts, host.Mount{Path: namespace, Type: "nsfs", Source: "nsfs", Root: "/", Options: []string{"rw"}})
+	if !slices.ContainsFunc(s.Mounts, func(m host.Mount) bool { return m.Path == podNamespace }) {
+		s.Mounts = append(s.Mounts, host.Mount{Path: podNamespace, Type: "nsfs", Source: "nsfs", Root: "/", Options: []string{"rw"}})
 	}
-	return errors.Join(s.WriteFile(namespace, nil, 0o444), s.WriteFile("/var/lib/cni/networks/slipway/172.25.0.2", nil, 0o644))
+	return errors.Join(s.WriteFile(podNamespace, nil, 0o444), s.WriteFile("/var/lib/cni/networks/slipway/172.25.0.2", nil, 0o644))
 }
 
 func addLink(s *fakehost.State, link host.Link) {

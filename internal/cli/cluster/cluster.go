@@ -49,13 +49,13 @@ func finish(deps output.Deps, connection *output.Connection, follower *output.Fo
 	return connection.Outcome(op)
 }
 
-// newest gives the operation of that verb that was created last, of those that belong to this cluster and not to an
-// earlier one of the same name. Operations that are only plans are left out.
+// newest gives the operation of that verb that was created last, of those that this cluster brought about: not an
+// earlier one of the same name, and not a person who only wants to read a plan.
 func newest(cluster *v1alpha1.Cluster, verb v1alpha1.Verb) func([]*v1alpha1.Operation) *v1alpha1.Operation {
 	return func(all []*v1alpha1.Operation) *v1alpha1.Operation {
 		for i := len(all) - 1; i >= 0; i-- {
 			op := all[i]
-			if op.Spec.Verb == verb && op.Spec.Wanted == nil && !op.CreationTimestamp.Before(&cluster.CreationTimestamp) {
+			if op.Spec.Verb == verb && op.Spec.Wanted == nil && op.Labels[v1alpha1.LabelClusterUID] == string(cluster.UID) {
 				return op
 			}
 		}

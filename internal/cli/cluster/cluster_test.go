@@ -31,11 +31,16 @@ func at(seconds int) *metav1.Time {
 	return new(metav1.NewTime(outputtest.Now().Add(time.Duration(seconds) * time.Second)))
 }
 
+// operation gives one that the cluster of the tests brought about; only the one to delete has a UID.
 func operation(verb v1alpha1.Verb) *v1alpha1.Operation {
-	return &v1alpha1.Operation{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "demo-" + string(verb) + "-1", Labels: map[string]string{output.LabelCluster: "demo"}},
+	op := &v1alpha1.Operation{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "demo-" + string(verb) + "-1", Labels: map[string]string{v1alpha1.LabelCluster: "demo"}},
 		Spec:       v1alpha1.OperationSpec{Verb: verb, Cluster: "demo"},
 	}
+	if verb == v1alpha1.VerbDelete {
+		op.Labels[v1alpha1.LabelClusterUID] = "u1"
+	}
+	return op
 }
 
 func view() output.PlanView {

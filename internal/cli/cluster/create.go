@@ -85,7 +85,7 @@ func create(ctx context.Context, deps output.Deps, connection *output.Connection
 
 func followCreate(ctx context.Context, deps output.Deps, connection *output.Connection, cluster *v1alpha1.Cluster) error {
 	follower := output.NewFollower(deps, connection)
-	op, err := follower.Follow(ctx, newest(cluster, v1alpha1.VerbCreate), client.MatchingLabels{output.LabelCluster: cluster.Name})
+	op, err := follower.Follow(ctx, newest(cluster, v1alpha1.VerbCreate), client.MatchingLabels{v1alpha1.LabelCluster: cluster.Name})
 	if err != nil {
 		return connection.Left(err, op, "the end of creating cluster "+cluster.Name)
 	}

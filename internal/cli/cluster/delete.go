@@ -102,7 +102,7 @@ func followDelete(ctx context.Context, deps output.Deps, connection *output.Conn
 	}()
 	follower := output.NewFollower(deps, connection)
 	choose := newest(cluster, v1alpha1.VerbDelete)
-	label := client.MatchingLabels{output.LabelCluster: cluster.Name}
+	label := client.MatchingLabels{v1alpha1.LabelCluster: cluster.Name}
 	op, err := follower.Follow(following, choose, label)
 	if ctx.Err() != nil {
 		return connection.Left(ctx.Err(), op, "the end of deleting cluster "+cluster.Name)

@@ -69,7 +69,7 @@ func (p *planning) run(ctx context.Context) error {
 	op := &v1alpha1.Operation{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: p.connection.Project, GenerateName: p.name + "-" + string(p.verb) + "-",
-			Labels: map[string]string{output.LabelCluster: p.name},
+			Labels: map[string]string{v1alpha1.LabelCluster: p.name},
 		},
 		Spec: v1alpha1.OperationSpec{Verb: p.verb, Cluster: p.name, Wanted: p.wanted},
 	}

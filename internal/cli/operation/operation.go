@@ -55,7 +55,7 @@ func newList(deps output.Deps, project *string) *cobra.Command {
 			options = append(options, client.InNamespace(connection.Project))
 		}
 		if cluster != "" {
-			options = append(options, client.MatchingLabels{output.LabelCluster: cluster})
+			options = append(options, client.MatchingLabels{v1alpha1.LabelCluster: cluster})
 		}
 		var list v1alpha1.OperationList
 		if err := connection.Client.List(cmd.Context(), &list, options...); err != nil {

@@ -24,7 +24,7 @@ func at(seconds int) *metav1.Time {
 // operation gives one in that phase, with a plan and no stages.
 func operation(phase v1alpha1.OperationPhase, change func(op *v1alpha1.Operation)) *v1alpha1.Operation {
 	op := &v1alpha1.Operation{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, Labels: map[string]string{output.LabelCluster: "demo"}, CreationTimestamp: *at(-120)},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, Labels: map[string]string{v1alpha1.LabelCluster: "demo"}, CreationTimestamp: *at(-120)},
 		Spec:       v1alpha1.OperationSpec{Verb: v1alpha1.VerbCreate, Cluster: "demo"},
 		Status:     v1alpha1.OperationStatus{Phase: phase, Plan: &v1alpha1.PlanReference{Hash: "sha256:1", Summary: "create cluster demo: 2 hosts, 4 steps"}},
 	}

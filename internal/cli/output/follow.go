@@ -16,9 +16,6 @@ import (
 	"slipway.dev/slipway/internal/fault"
 )
 
-// LabelCluster is the label of Operations with the name of their cluster.
-const LabelCluster = "slipway.dev/cluster"
-
 // LabelOperation is the label of HostRuns with the name of their operation.
 const LabelOperation = "slipway.dev/operation"
 

@@ -108,7 +108,7 @@ func (r *Reconciler) begin(ctx context.Context, c *v1alpha1.Cluster, verb v1alph
 	}
 	op := &v1alpha1.Operation{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: c.Namespace, Name: operationName(c, verb), Labels: map[string]string{v1alpha1.LabelCluster: c.Name},
+			Namespace: c.Namespace, Name: operationName(c, verb), Labels: map[string]string{v1alpha1.LabelCluster: c.Name, v1alpha1.LabelClusterUID: string(c.UID)},
 		},
 		Spec: v1alpha1.OperationSpec{Verb: verb, Cluster: c.Name},
 	}
@@ -152,9 +152,8 @@ func (r *Reconciler) delete(ctx context.Context, c *v1alpha1.Cluster) error {
 }
 
 func (r *Reconciler) letGo(ctx context.Context, c *v1alpha1.Cluster) error {
-	keys := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.SystemNamespace, Name: cluster.KeysName(c.Name)}}
-	if err := r.Client.Delete(ctx, keys); client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("cannot remove the keys of cluster %s: %w", c.Name, err)
+	if err := cluster.DropKeys(ctx, r.Client, c.Namespace, c.Name); err != nil {
+		return err
 	}
 	r.Access.Forget(c.Namespace, c.Name)
 	c.Finalizers = slices.DeleteFunc(c.Finalizers, func(f string) bool { return f == v1alpha1.Finalizer })

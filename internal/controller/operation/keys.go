@@ -31,6 +31,10 @@ func (r *Reconciler) mintKeys(ctx context.Context, op *v1alpha1.Operation) error
 	var have corev1.Secret
 	err := r.Client.Get(ctx, key, &have)
 	if err == nil {
+		if !cluster.OwnsKeys(&have, op.Namespace) {
+			return fault.NewTerminal("NameTaken", "choose another name: cluster names are unique in the platform",
+				fmt.Errorf("cannot create cluster %s: project %s plans or has one of that name", op.Spec.Cluster, have.Labels[cluster.LabelProject]))
+		}
 		return nil
 	}
 	if !apierrors.IsNotFound(err) {
@@ -41,8 +45,10 @@ func (r *Reconciler) mintKeys(ctx context.Context, op *v1alpha1.Operation) error
 		return fmt.Errorf("cannot make the keys of cluster %s: %w", op.Spec.Cluster, err)
 	}
 	secret := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name, Labels: map[string]string{v1alpha1.LabelCluster: op.Spec.Cluster}},
-		Data:       data,
+		ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name, Labels: map[string]string{
+			v1alpha1.LabelCluster: op.Spec.Cluster, cluster.LabelProject: op.Namespace,
+		}},
+		Data: data,
 	}
 	if err := r.Client.Create(ctx, secret); err != nil && !apierrors.IsAlreadyExists(err) {
 		return fault.NewTransient("APIUnreachable", fmt.Errorf("cannot store the keys of cluster %s: %w", op.Spec.Cluster, err))
@@ -81,12 +87,13 @@ func bootstrapToken() string {
 	return text[:6] + "." + text[6:22]
 }
 
+// dropKeys removes the keys of a plan that never became a cluster. Those of a cluster go with it, and those of
+// another project are not ours.
 func (r *Reconciler) dropKeys(ctx context.Context, op *v1alpha1.Operation) error {
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.SystemNamespace, Name: cluster.KeysName(op.Spec.Cluster)}}
-	if err := r.Client.Delete(ctx, secret); client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("cannot remove the keys of cluster %s: %w", op.Spec.Cluster, err)
+	if c, err := r.cluster(ctx, op); err != nil || c != nil {
+		return err
 	}
-	return nil
+	return cluster.DropKeys(ctx, r.Client, op.Namespace, op.Spec.Cluster)
 }
 
 // prepareCreate makes the Cluster of an approved plan and claims its hosts: the create of a claim is the lock.
@@ -159,6 +166,10 @@ func (r *Reconciler) release(ctx context.Context, op *v1alpha1.Operation) error 
 	}
 	for i := range claims {
 		c := &claims[i]
+		// One that came later belongs to a new cluster of the same name.
+		if c.CreationTimestamp.After(op.Status.StartedAt.Time) {
+			continue
+		}
 		cleaned, err := r.cleaned(ctx, op, c.Name)
 		if err != nil {
 			return err

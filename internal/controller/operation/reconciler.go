@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -201,6 +202,9 @@ func (r *Reconciler) approveAndStart(ctx context.Context, op *v1alpha1.Operation
 	// What was observed may have moved since: the plan that runs is the one that was approved, or none.
 	p, err := r.makePlan(ctx, op)
 	if err != nil {
+		if fault.ClassOf(err) == fault.Transient {
+			return ctrl.Result{}, err
+		}
 		return ctrl.Result{}, r.refuse(ctx, op, err)
 	}
 	hash, err := r.store(ctx, op, p)
@@ -309,8 +313,8 @@ func (r *Reconciler) resume(ctx context.Context, op *v1alpha1.Operation) error {
 // retry tries an ended operation again: the same plan when there is one that began, else a new one.
 func (r *Reconciler) retry(ctx context.Context, op *v1alpha1.Operation) error {
 	if op.Status.StartedAt == nil || op.Status.Plan == nil {
-		op.Status = v1alpha1.OperationStatus{Attempt: op.Spec.Attempt}
-		return r.plan(ctx, op)
+		// Stored first: what an earlier attempt left must be gone, and this attempt counted even if it is refused again.
+		return r.status(ctx, op, func(s *v1alpha1.OperationStatus) { *s = v1alpha1.OperationStatus{Attempt: op.Spec.Attempt} })
 	}
 	p, err := r.stored(ctx, op)
 	if err != nil {
@@ -405,6 +409,9 @@ func (r *Reconciler) status(ctx context.Context, op *v1alpha1.Operation, change 
 	before := op.DeepCopy()
 	change(&op.Status)
 	op.Status.ObservedGeneration = op.Generation
+	if equality.Semantic.DeepEqual(before.Status, op.Status) {
+		return nil
+	}
 	if err := r.Client.Status().Patch(ctx, op, client.MergeFrom(before)); err != nil {
 		return fmt.Errorf("cannot write the status of operation %s: %w", op.Name, err)
 	}

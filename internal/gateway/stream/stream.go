@@ -226,6 +226,7 @@ func (h handler) hosts(ctx context.Context, op *v1alpha1.Operation, only string)
 }
 
 func (h handler) follow(ctx context.Context, op *v1alpha1.Operation, hosts []string, out *lines) error {
+	request := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	watcher, ok := h.Client.(client.WithWatch)
@@ -238,9 +239,13 @@ func (h handler) follow(ctx context.Context, op *v1alpha1.Operation, hosts []str
 	}
 	defer changes.Stop()
 	var wait sync.WaitGroup
-	for _, host := range hosts {
+	sent := make([]int, len(hosts))
+	for i, host := range hosts {
 		wait.Go(func() {
-			err := h.Blobs.Follow(ctx, operation.LogName(op.Namespace, op.Name, host), 0, out.write)
+			err := h.Blobs.Follow(ctx, operation.LogName(op.Namespace, op.Name, host), 0, func(b []byte) error {
+				sent[i] += len(b)
+				return out.write(b)
+			})
 			if err != nil && ctx.Err() == nil {
 				h.Log.Error("cannot follow a log", "operation", op.Name, "host", host, "error", err)
 			}
@@ -253,6 +258,19 @@ func (h handler) follow(ctx context.Context, op *v1alpha1.Operation, hosts []str
 	}
 	cancel()
 	wait.Wait()
+	// The last lines were written just before the end, and may not have been noticed yet.
+	for i, host := range hosts {
+		b, err := h.read(request, operation.LogName(op.Namespace, op.Name, host))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if len(b) <= sent[i] {
+			continue
+		}
+		if err := out.write(b[sent[i]:]); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

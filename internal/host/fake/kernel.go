@@ -65,9 +65,14 @@ func modprobe(s *State, c Call) host.Result {
 	return host.Result{}
 }
 
-// sysctl knows "-w KEY=VALUE...", "-p FILE..." and "--system".
+// sysctl knows "-w KEY=VALUE...", "-p FILE...", "--load=FILE" and "--system".
 func sysctl(s *State, c Call) host.Result {
 	flags, words := split(c.Argv[1:])
+	for i, f := range flags {
+		if file, ok := strings.CutPrefix(f, "--load="); ok {
+			flags[i], words = "--load", append(words, file)
+		}
+	}
 	switch {
 	case slices.Contains(flags, "--system"):
 		s.loadSysctls()

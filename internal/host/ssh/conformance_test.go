@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -27,10 +28,10 @@ func dialTest(t *testing.T, target Target) *Session {
 	return s
 }
 
-// TestConformance runs the suite against the real sshd.
+// TestConformance runs the suite against the real sshd, with a login shell that talks before each command.
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	target := startSSHD(t, "true")
+	target := startSSHD(t, `echo 'echo noise; echo noise >&2' >/root/.bashrc`)
 	hosttest.Run(t, func(t *testing.T) hosttest.Env {
 		dir := t.TempDir()
 		p := startProxy(t, target.endpoint())
@@ -94,6 +95,24 @@ func echo(t *testing.T) string {
 		}
 	}()
 	return listener.Addr().String()
+}
+
+// TestFewSessions: where sshd allows fewer sessions than expected, commands wait instead of failing.
+func TestFewSessions(t *testing.T) {
+	t.Parallel()
+	s := dialTest(t, startSSHD(t, `set -- "$@" -o MaxSessions=2`))
+	var wait sync.WaitGroup
+	for range 24 {
+		wait.Go(func() {
+			if _, err := s.Stat(t.Context(), "/etc"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	if !s.alive() || s.missing.Load() == 0 || s.missing.Load() > maxChannels-2 {
+		t.Errorf("%d places were given up, the session lives: %t", s.missing.Load(), s.alive())
+	}
 }
 
 // withUsers gives sshd's namespace an /etc of its own with four users: asked must tell sudo a password,

@@ -92,7 +92,7 @@ func handshake(ctx context.Context, endpoint string, config *ssh.ClientConfig, k
 		return nil, errors.Join(err, conn.Close())
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	c, channels, requests, err := ssh.NewClientConn(promptAcks(conn), endpoint, config)
+	c, channels, requests, err := ssh.NewClientConn(conn, endpoint, config)
 	if err != nil {
 		stop()
 		return nil, err

@@ -49,6 +49,7 @@ func Cut(t *testing.T, build Build) {
 		}
 		for _, how := range ways {
 			t.Run(fmt.Sprintf("%s-%03d-%s-%s", at.host, at.n, at.kind, how), func(t *testing.T) {
+				t.Parallel()
 				synctest.Test(t, func(t *testing.T) { cutOnce(t, build(t), at, how, want) })
 			})
 		}

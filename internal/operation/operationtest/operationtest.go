@@ -66,6 +66,7 @@ func Crash(t *testing.T, build Build) []operation.Edge {
 	edges, want := Edges(t, build)
 	for _, edge := range edges {
 		t.Run(edge.String(), func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				w := build(t)
 				_, err := w.run(t, killAt(edge))

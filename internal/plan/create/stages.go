@@ -162,11 +162,12 @@ func kernel() system.Kernel {
 	}
 }
 
-// appearing lists what kubeadm's manifests, kube-proxy and flannel make on a host that lacks it.
+// appearing lists what kubeadm's manifests, kube-proxy, flannel and our own files make on a host that lacks it.
 func appearing() []string {
 	return []string{
 		"/etc/ca-certificates", "/etc/pki", "/etc/pki/ca-trust", "/etc/pki/tls", "/etc/pki/tls/certs", "/etc/ssl", "/etc/ssl/certs",
 		"/usr/lib/modules", "/usr/libexec", "/usr/local/share/ca-certificates", "/usr/share/ca-certificates", "/opt", "/run/xtables.lock",
+		"/etc/chrony", "/etc/chrony.d", "/etc/chrony/sources.d", "/etc/systemd/timesyncd.conf.d", "/run/netns",
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"slipway.dev/slipway/api/v1alpha1"
 	"slipway.dev/slipway/internal/plan"
 	"slipway.dev/slipway/internal/step"
+	"slipway.dev/slipway/internal/step/bundlefile"
 	"slipway.dev/slipway/internal/step/reset"
 )
 
@@ -66,7 +67,8 @@ func paths(spec v1alpha1.ClusterSpec) []string {
 	for _, program := range []string{
 		"containerd", "containerd-shim-runc-v2", "ctr", "runc", "crictl", "kubeadm", "kubelet", "kubectl",
 	} {
-		all = append(all, "/usr/local/bin/"+program)
+		path := "/usr/local/bin/" + program
+		all = append(all, path, path+bundlefile.Unfinished)
 	}
 	return all
 }

@@ -73,8 +73,8 @@ func (i Install) missing(ctx context.Context, r host.Reader, t step.Target) ([]F
 	return missing, nil
 }
 
-// suffix marks a file that is not whole yet. A running program is replaced by the rename, never written over.
-const suffix = ".slipway-new"
+// Unfinished ends the name of a program that is not in place yet. A running program is replaced by the rename, never written over.
+const Unfinished = ".slipway-new"
 
 // Apply streams what is missing as one archive and then renames each file into place.
 func (i Install) Apply(ctx context.Context, w step.Writer) error {
@@ -101,7 +101,7 @@ func (i Install) Apply(ctx context.Context, w step.Writer) error {
 		return fmt.Errorf("cannot unpack programs: %w", runErr)
 	}
 	for _, f := range files {
-		if _, err := w.Run(ctx, host.Command{Argv: []string{"mv", "--force", "--no-target-directory", f.Path + suffix, f.Path}}); err != nil {
+		if _, err := w.Run(ctx, host.Command{Argv: []string{"mv", "--force", "--no-target-directory", f.Path + Unfinished, f.Path}}); err != nil {
 			return fmt.Errorf("cannot put %s in place: %w", f.Path, err)
 		}
 	}
@@ -139,7 +139,7 @@ func entry(ctx context.Context, blobs step.Blobs, f File, t *tar.Writer) error {
 		return fmt.Errorf("cannot read %s from the bundle: %w", path.Base(f.Path), err)
 	}
 	defer content.Close()
-	h := &tar.Header{Typeflag: tar.TypeReg, Name: strings.TrimPrefix(f.Path, "/") + suffix, Mode: f.Mode, Size: size}
+	h := &tar.Header{Typeflag: tar.TypeReg, Name: strings.TrimPrefix(f.Path, "/") + Unfinished, Mode: f.Mode, Size: size}
 	if err := t.WriteHeader(h); err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func (f Files) Apply(ctx context.Context, w step.Writer) error {
 	return nil
 }
 
-// Restore puts kernel parameters back and removes the last trace of Slipway, the fence included.
+// Restore puts kernel parameters and the host's set-up back and removes the last trace of Slipway, the fence included.
 type Restore struct{}
 
 // ID is stored in plans.
@@ -82,6 +82,9 @@ func (Restore) Apply(ctx context.Context, w step.Writer) error {
 		if _, err := w.Run(ctx, host.Command{Argv: []string{"sysctl", "--quiet", "--write", key + "=" + value}}); err != nil && !isCommandError(err) {
 			return fmt.Errorf("cannot put %s back: %w", key, err)
 		}
+	}
+	if err := undoSetup(ctx, w); err != nil {
+		return err
 	}
 	if err := removeAppeared(ctx, w); err != nil {
 		return err

@@ -27,7 +27,7 @@ func (Kubernetes) ID() step.ID { return "reset.kubernetes/v1" }
 
 func units() []string { return []string{"kubelet.service", "containerd.service"} }
 
-// Check asks for running units, container processes and mounts.
+// Check asks for units that run or start at boot, container processes, mounts and network namespaces of pods.
 func (Kubernetes) Check(ctx context.Context, r step.Reader) (step.Drift, error) {
 	var drift step.Drift
 	states, err := host.QueryUnits(ctx, r, units()...)
@@ -35,8 +35,11 @@ func (Kubernetes) Check(ctx context.Context, r step.Reader) (step.Drift, error) 
 		return nil, err
 	}
 	for _, u := range states {
-		if u.ActiveState != "inactive" && u.ActiveState != "failed" {
+		switch {
+		case u.ActiveState != "inactive" && u.ActiveState != "failed":
 			drift.Want(u.ID, u.ActiveState, "stopped")
+		case u.UnitFileState == "enabled":
+			drift.Want(u.ID+" at boot", u.UnitFileState, "disabled")
 		}
 	}
 	shims, err := host.QueryProcesses(ctx, r, "containerd-shim-runc-v2")
@@ -52,6 +55,13 @@ func (Kubernetes) Check(ctx context.Context, r step.Reader) (step.Drift, error) 
 	}
 	for _, m := range mounts {
 		drift.Want("mount "+m, "mounted", "unmounted")
+	}
+	namespaces, err := podNamespaces(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range namespaces {
+		drift.Want(n, "present", "absent")
 	}
 	return drift, nil
 }
@@ -95,7 +105,29 @@ func (Kubernetes) Apply(ctx context.Context, w step.Writer) error {
 			return fmt.Errorf("cannot unmount %s: %w", m, err)
 		}
 	}
+	namespaces, err := podNamespaces(ctx, w)
+	if err != nil {
+		return err
+	}
+	if err := w.Remove(ctx, namespaces...); err != nil {
+		return fmt.Errorf("cannot remove the network namespaces of pods: %w", err)
+	}
 	return nil
+}
+
+// podNamespaces lists the files on which the runtime mounts the network namespaces of pods.
+func podNamespaces(ctx context.Context, r host.Reader) ([]string, error) {
+	files, err := host.QueryTree(ctx, r, "/run/netns")
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	for _, f := range files {
+		if strings.HasPrefix(f.Path, "/run/netns/cni-") {
+			found = append(found, f.Path)
+		}
+	}
+	return found, nil
 }
 
 // endContainers kills what runs in a pod's cgroup or below a shim: a shim that is killed leaves its container behind.
@@ -246,18 +278,24 @@ func newTables(ctx context.Context, r host.Reader) ([]string, error) {
 	return tables, nil
 }
 
-// withoutChains takes every chain of Kubernetes, flannel and the CNI plugins, and every rule that names one, out of an iptables dump.
+// withoutChains takes every chain of Kubernetes, flannel and the CNI plugins, and every rule that leads to one, out of an
+// iptables dump. A comment that only names one is no reason.
 func withoutChains(saved string) string {
 	lines := strings.Split(saved, "\n")
 	return strings.Join(slices.DeleteFunc(lines, func(line string) bool {
-		for _, word := range strings.Fields(line) {
-			word = strings.TrimPrefix(word, ":")
-			for _, prefix := range []string{"KUBE-", "FLANNEL-", "CNI-"} {
-				if strings.HasPrefix(word, prefix) {
-					return true
-				}
+		words := strings.Fields(line)
+		for i, word := range words {
+			switch {
+			case i == 0 && strings.HasPrefix(word, ":") && isOurChain(word[1:]):
+				return true
+			case i > 0 && slices.Contains([]string{"-A", "-j", "-g"}, words[i-1]) && isOurChain(word):
+				return true
 			}
 		}
 		return false
 	}), "\n")
+}
+
+func isOurChain(name string) bool {
+	return slices.ContainsFunc([]string{"KUBE-", "FLANNEL-", "CNI-"}, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }

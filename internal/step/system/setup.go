@@ -51,6 +51,9 @@ func (f StopFirewall) Apply(ctx context.Context, w step.Writer) error {
 	}
 	for _, d := range drift {
 		unit := strings.TrimSuffix(d.What, " at boot")
+		if err := rememberUnits(ctx, w, unit); err != nil {
+			return err
+		}
 		if _, err := w.Run(ctx, host.Command{Argv: []string{"systemctl", "disable", "--now", unit}}); err != nil {
 			return fmt.Errorf("cannot stop %s: %w", unit, err)
 		}
@@ -92,7 +95,7 @@ func withoutSwap(fstab []byte) []byte {
 	for i, l := range lines {
 		f := strings.Fields(l)
 		if len(f) >= 3 && !strings.HasPrefix(f[0], "#") && f[2] == "swap" {
-			lines[i] = "# turned off by Slipway: " + l
+			lines[i] = step.SwapComment + l
 		}
 	}
 	return []byte(strings.Join(lines, "\n"))
@@ -100,6 +103,9 @@ func withoutSwap(fstab []byte) []byte {
 
 // Apply turns swap off and comments it out.
 func (SwapOff) Apply(ctx context.Context, w step.Writer) error {
+	if err := rememberSwaps(ctx, w); err != nil {
+		return err
+	}
 	if _, err := w.Run(ctx, host.Command{Argv: []string{"swapoff", "--all"}}); err != nil {
 		return fmt.Errorf("cannot turn swap off: %w", err)
 	}
@@ -110,6 +116,20 @@ func (SwapOff) Apply(ctx context.Context, w step.Writer) error {
 	return w.WriteFile(ctx, fstabPath, host.File{Content: withoutSwap(fstab)})
 }
 
+func rememberSwaps(ctx context.Context, w step.Writer) error {
+	swaps, err := w.ReadFile(ctx, "/proc/swaps")
+	if err != nil {
+		return fmt.Errorf("cannot read the active swap: %w", err)
+	}
+	var areas []string
+	for i, line := range strings.Split(strings.TrimSpace(string(swaps)), "\n") {
+		if f := strings.Fields(line); i > 0 && len(f) > 0 {
+			areas = append(areas, f[0])
+		}
+	}
+	return remember(ctx, w, step.BeforeSwaps, areas...)
+}
+
 // SELinuxPermissive makes SELinux permissive, now and after a reboot.
 type SELinuxPermissive struct{}
 
@@ -117,7 +137,7 @@ type SELinuxPermissive struct{}
 func (SELinuxPermissive) ID() step.ID { return "system.selinux-permissive/v1" }
 
 const (
-	selinuxLive   = "/sys/fs/selinux/enforce"
+	selinuxLive   = step.SELinuxLive
 	selinuxConfig = "/etc/selinux/config"
 )
 
@@ -156,7 +176,11 @@ func (s SELinuxPermissive) Apply(ctx context.Context, w step.Writer) error {
 		return err
 	}
 	for _, d := range drift {
-		if d.What == "SELinux" {
+		place := strings.Replace(d.What, "SELinux", selinuxLive, 1)
+		if err := remember(ctx, w, step.BeforeSELinux, place); err != nil {
+			return err
+		}
+		if place == selinuxLive {
 			if _, err := w.Run(ctx, host.Command{Argv: []string{"setenforce", "0"}}); err != nil {
 				return fmt.Errorf("cannot make SELinux permissive: %w", err)
 			}
@@ -166,8 +190,13 @@ func (s SELinuxPermissive) Apply(ctx context.Context, w step.Writer) error {
 		if err != nil {
 			return fmt.Errorf("cannot read %s: %w", selinuxConfig, err)
 		}
-		changed := strings.Replace(string(config), "SELINUX=enforcing\n", "SELINUX=permissive\n", 1)
-		if err := w.WriteFile(ctx, selinuxConfig, host.File{Content: []byte(changed)}); err != nil {
+		lines := strings.Split(string(config), "\n")
+		for i, l := range lines {
+			if l == "SELINUX=enforcing" {
+				lines[i] = "SELINUX=permissive"
+			}
+		}
+		if err := w.WriteFile(ctx, selinuxConfig, host.File{Content: []byte(strings.Join(lines, "\n"))}); err != nil {
 			return fmt.Errorf("cannot write %s: %w", selinuxConfig, err)
 		}
 	}
@@ -203,13 +232,17 @@ func (t TimeServers) find(ctx context.Context, r step.Reader) (service, error) {
 		return service{}, err
 	}
 	for i, u := range units {
-		if u.LoadState == "loaded" {
-			return timeServices()[i], nil
+		// Debian's chrony also answers to Red Hat's name, but reads other files.
+		if s := timeServices()[i]; u.LoadState == "loaded" && u.ID == s.unit {
+			return s, nil
 		}
 	}
 	return service{}, fault.NewTerminal("NoTimeService", "install chrony or systemd-timesyncd on the host, or disable the NTP servers in Setting ntp",
 		fmt.Errorf("cannot set time servers on %s: it has neither chrony nor systemd-timesyncd", r.Target.Name))
 }
+
+// loadedPath holds what the service has read: it is written after the restart, so a cut before that is seen.
+const loadedPath = step.StateDir + "/time-servers"
 
 func (t TimeServers) file(s service) host.File {
 	if s.format == "timesyncd" {
@@ -222,7 +255,7 @@ func (t TimeServers) file(s service) host.File {
 	return host.File{Content: []byte(b.String())}
 }
 
-// Check compares the configuration and asks for the running service.
+// Check compares the configuration, also with what the service has read, and asks whether the service starts at boot.
 func (t TimeServers) Check(ctx context.Context, r step.Reader) (step.Drift, error) {
 	s, err := t.find(ctx, r)
 	if err != nil {
@@ -230,6 +263,9 @@ func (t TimeServers) Check(ctx context.Context, r step.Reader) (step.Drift, erro
 	}
 	var drift step.Drift
 	if err := drift.WantFile(ctx, r, s.path, t.file(s)); err != nil {
+		return nil, err
+	}
+	if err := drift.WantFile(ctx, r, loadedPath, t.file(s)); err != nil {
 		return nil, err
 	}
 	units, err := host.QueryUnits(ctx, r, s.unit)
@@ -246,6 +282,9 @@ func (t TimeServers) Apply(ctx context.Context, w step.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := rememberUnits(ctx, w, s.unit); err != nil {
+		return err
+	}
 	if err := w.WriteFile(ctx, s.path, t.file(s)); err != nil {
 		return fmt.Errorf("cannot write %s: %w", s.path, err)
 	}
@@ -253,6 +292,9 @@ func (t TimeServers) Apply(ctx context.Context, w step.Writer) error {
 		if _, err := w.Run(ctx, host.Command{Argv: argv}); err != nil {
 			return fmt.Errorf("cannot restart %s: %w", s.unit, err)
 		}
+	}
+	if err := w.WriteFile(ctx, loadedPath, t.file(s)); err != nil {
+		return fmt.Errorf("cannot write %s: %w", loadedPath, err)
 	}
 	return nil
 }

@@ -1,0 +1,390 @@
+package stream
+
+import (
+	"bufio"
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	clientfake "sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"slipway.dev/slipway/api/v1alpha1"
+	"slipway.dev/slipway/internal/blob"
+	"slipway.dev/slipway/internal/gateway"
+	"slipway.dev/slipway/internal/operation"
+	"slipway.dev/slipway/internal/pki"
+	"slipway.dev/slipway/internal/step"
+	"slipway.dev/slipway/internal/step/kubeadm"
+)
+
+// person lets in whoever the header User names.
+type person struct{}
+
+func (person) Authenticate(r *http.Request) (user.Info, bool, error) {
+	name := r.Header.Get("User")
+	return &user.DefaultInfo{Name: name, UID: "7", Groups: []string{"team"}, Extra: map[string][]string{"scope": {"a"}}}, name != "", nil
+}
+
+type vault map[string][]byte
+
+func (v vault) Secret(_ context.Context, ref step.SecretRef) ([]byte, error) {
+	value, ok := v[ref.Name+"/"+ref.Key]
+	if !ok {
+		return nil, fmt.Errorf("there is no secret %s", ref.Name)
+	}
+	return value, nil
+}
+
+// world is the handler behind a gateway.
+type world struct {
+	t      *testing.T
+	client client.WithWatch
+	blobs  *blob.Directory
+	server *httptest.Server
+	ca     *pki.CA
+	// asked holds what RBAC was asked, allowed what it answers.
+	asked   []authorizationv1.SubjectAccessReviewSpec
+	allowed func(*authorizationv1.ResourceAttributes) bool
+	broken  error
+}
+
+// lagging is a store that notices no growth before it is told to stop.
+type lagging struct{ *blob.Directory }
+
+func (lagging) Follow(ctx context.Context, _ string, _ int64, _ func([]byte) error) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func newWorld(t *testing.T, lags bool, objects ...client.Object) *world {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{v1alpha1.AddToScheme, authorizationv1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := &world{t: t, allowed: func(*authorizationv1.ResourceAttributes) bool { return true }}
+	w.client = clientfake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithStatusSubresource(&v1alpha1.Operation{}).
+		WithInterceptorFuncs(interceptor.Funcs{Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+			review, ok := o.(*authorizationv1.SubjectAccessReview)
+			if !ok {
+				return c.Create(ctx, o, opts...)
+			}
+			if w.broken != nil {
+				return w.broken
+			}
+			w.asked = append(w.asked, review.Spec)
+			review.Status.Allowed = w.allowed(review.Spec.ResourceAttributes)
+			return nil
+		}}).Build()
+	var err error
+	if w.blobs, err = blob.Dir(t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	if w.ca, err = pki.NewCA("kubernetes", 10*365*24*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	deps := Deps{Client: w.client, Blobs: w.blobs, Log: slog.New(slog.DiscardHandler),
+		Secrets: vault{"cluster-demo/" + kubeadm.CACert: w.ca.CertPEM(), "cluster-demo/" + kubeadm.CAKey: w.ca.KeyPEM()}}
+	if lags {
+		deps.Blobs = lagging{w.blobs}
+	}
+	handler, err := gateway.NewHandler(gateway.Config{Upstream: &rest.Config{Host: "https://127.0.0.1:1"}, Authenticators: []gateway.Authenticator{person{}}, Streams: New(deps)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.server = httptest.NewServer(handler)
+	t.Cleanup(func() {
+		w.server.Close()
+		_ = w.blobs.Close()
+	})
+	return w
+}
+
+func (w *world) put(name, content string) {
+	w.t.Helper()
+	if err := w.blobs.Put(w.t.Context(), name, []byte(content)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// open sends a request as ann; the caller closes the body.
+func (w *world) open(method, path string) *http.Response {
+	w.t.Helper()
+	request, err := http.NewRequestWithContext(w.t.Context(), method, w.server.URL+path, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	request.Header.Set("User", "ann")
+	response, err := w.server.Client().Do(request)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return response
+}
+
+// ask sends a request as ann and gives the code and the whole body.
+func (w *world) ask(method, path string) (int, string) {
+	w.t.Helper()
+	response := w.open(method, path)
+	defer response.Body.Close()
+	b, err := io.ReadAll(response.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return response.StatusCode, string(b)
+}
+
+func op(phase v1alpha1.OperationPhase) *v1alpha1.Operation {
+	return &v1alpha1.Operation{ObjectMeta: metav1.ObjectMeta{Namespace: "dev", Name: "op"}, Status: v1alpha1.OperationStatus{Phase: phase}}
+}
+
+func demo(endpoint string) *v1alpha1.Cluster {
+	return &v1alpha1.Cluster{ObjectMeta: metav1.ObjectMeta{Namespace: "dev", Name: "demo"}, Status: v1alpha1.ClusterStatus{Endpoint: endpoint}}
+}
+
+const (
+	operationPath = "/slipway/v1/projects/dev/operations/op"
+	configPath    = "/slipway/v1/projects/dev/clusters/demo/kubeconfig"
+	storedPlan    = `{"format":1,"hosts":[{"name":"c1"},{"name":"w1"}]}`
+)
+
+// TestForbidden: RBAC is asked about exactly what is wanted, and nothing is read when it says no.
+func TestForbidden(t *testing.T) {
+	cases := map[string]struct {
+		reason, method, path string
+		want                 authorizationv1.ResourceAttributes
+	}{
+		"plan": {reason: "a plan names hosts", method: "GET", path: operationPath + "/plan", want: authorizationv1.ResourceAttributes{Verb: "get", Resource: "operations", Subresource: "plan", Name: "op"}},
+		"log":  {reason: "a log says what ran", method: "GET", path: operationPath + "/log?follow=true", want: authorizationv1.ResourceAttributes{Verb: "get", Resource: "operations", Subresource: "log", Name: "op"}},
+		"kubeconfig": {reason: "it opens a cluster", method: "POST", path: configPath,
+			want: authorizationv1.ResourceAttributes{Verb: "create", Resource: "clusters", Subresource: "kubeconfig", Name: "demo"}},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, false, op(v1alpha1.OperationSucceeded), demo("https://10.9.0.11:6443"))
+			w.put(operation.PlanName("dev", "op"), storedPlan)
+			w.allowed = func(*authorizationv1.ResourceAttributes) bool { return false }
+			code, body := w.ask(tc.method, tc.path)
+			var status metav1.Status
+			if err := json.Unmarshal([]byte(body), &status); err != nil || code != http.StatusForbidden || status.Reason != metav1.StatusReasonForbidden || status.Kind != "Status" {
+				t.Errorf("%s: %d %s", tc.reason, code, body)
+			}
+			tc.want.Group, tc.want.Version, tc.want.Namespace = "slipway.dev", "v1alpha1", "dev"
+			want := []authorizationv1.SubjectAccessReviewSpec{{User: "ann", UID: "7", Groups: []string{"team"}, Extra: map[string]authorizationv1.ExtraValue{"scope": {"a"}}, ResourceAttributes: &tc.want}}
+			if diff := cmp.Diff(want, w.asked); diff != "" {
+				t.Errorf("question to RBAC (-want +got):\n%s", diff)
+			}
+		})
+	}
+	t.Run("nobody", func(t *testing.T) {
+		w := newWorld(t, false)
+		recorder := httptest.NewRecorder()
+		New(Deps{Client: w.client, Log: slog.New(slog.DiscardHandler)}).ServeHTTP(recorder, httptest.NewRequest("GET", operationPath+"/plan", nil))
+		if recorder.Code != http.StatusUnauthorized {
+			t.Errorf("a request without a user: %d", recorder.Code)
+		}
+	})
+	t.Run("RBAC away", func(t *testing.T) {
+		w := newWorld(t, false, op(v1alpha1.OperationSucceeded))
+		w.broken = errors.New("no API")
+		if code, _ := w.ask("GET", operationPath+"/plan"); code != http.StatusInternalServerError {
+			t.Errorf("%d: who cannot be judged is not let in", code)
+		}
+	})
+}
+
+func TestUnknownPaths(t *testing.T) {
+	w := newWorld(t, false, op(v1alpha1.OperationSucceeded))
+	for name, tc := range map[string]struct {
+		method, path string
+		code         int
+	}{
+		"root":            {"GET", "/slipway/v1/", http.StatusNotFound},
+		"other version":   {"GET", "/slipway/v2/projects/dev/operations/op/plan", http.StatusNotFound},
+		"other part":      {"GET", operationPath + "/secrets", http.StatusNotFound},
+		"object":          {"GET", operationPath, http.StatusNotFound},
+		"no plan":         {"GET", operationPath + "/plan", http.StatusNotFound},
+		"no operation":    {"GET", "/slipway/v1/projects/dev/operations/none/log", http.StatusNotFound},
+		"no cluster":      {"POST", "/slipway/v1/projects/dev/clusters/none/kubeconfig", http.StatusNotFound},
+		"kubeconfig read": {"GET", configPath, http.StatusMethodNotAllowed},
+		"out of store":    {"GET", "/slipway/v1/projects/dev/operations/..%2F..%2Fx/plan", http.StatusInternalServerError},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if code, body := w.ask(tc.method, tc.path); code != tc.code {
+				t.Errorf("%s %s: %d, want %d: %s", tc.method, tc.path, code, tc.code, body)
+			}
+		})
+	}
+}
+
+func TestPlan(t *testing.T) {
+	w := newWorld(t, false, op(v1alpha1.OperationPlanned))
+	w.put(operation.PlanName("dev", "op"), storedPlan)
+	code, body := w.ask("GET", operationPath+"/plan")
+	if want := `{"plan":` + storedPlan + "}\n"; code != http.StatusOK || body != want {
+		t.Errorf("%d %s, want the plan alone", code, body)
+	}
+	preview, err := json.Marshal(operation.Preview{Hosts: []operation.HostPreview{{Host: "w1", Calls: []operation.CallPreview{
+		{Stage: "prepare", Call: "kernel", State: operation.PreviewDrift, Drift: step.Drift{{What: "vm.x", Have: "0", Want: "1"}}},
+		{Stage: "join", Call: "join", State: operation.PreviewAfter, After: "allow-join on c1"}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.put(operation.PreviewName("dev", "op"), string(preview))
+	code, body = w.ask("GET", operationPath+"/plan")
+	want := `{"plan":` + storedPlan + `,"preview":[{"host":"w1","step":"kernel","state":"drift","drift":[{"what":"vm.x","have":"0","want":"1"}]},` +
+		`{"host":"w1","step":"join","state":"after","after":"allow-join on c1"}]}` + "\n"
+	if code != http.StatusOK || body != want {
+		t.Errorf("%d %s, want %s", code, body, want)
+	}
+}
+
+func TestLog(t *testing.T) {
+	w := newWorld(t, false, op(v1alpha1.OperationSucceeded))
+	w.put(operation.PlanName("dev", "op"), storedPlan)
+	w.put(operation.LogName("dev", "op", "c1"), "{\"n\":1}\n")
+	w.put(operation.LogName("dev", "op", "w1"), "{\"n\":2}\n")
+	for name, tc := range map[string]struct {
+		query string
+		code  int
+		want  string
+	}{
+		"all":          {"", http.StatusOK, "{\"n\":1}\n{\"n\":2}\n"},
+		"one host":     {"?host=w1", http.StatusOK, "{\"n\":2}\n"},
+		"no such host": {"?host=w9", http.StatusNotFound, ""},
+		"ended":        {"?follow=true", http.StatusOK, "{\"n\":1}\n{\"n\":2}\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, body := w.ask("GET", operationPath+"/log"+tc.query)
+			if code != tc.code || (tc.want != "" && body != tc.want) {
+				t.Errorf("%d %q, want %d %q", code, body, tc.code, tc.want)
+			}
+		})
+	}
+	t.Run("before a plan", func(t *testing.T) {
+		if code, body := newWorld(t, false, op("")).ask("GET", operationPath+"/log"); code != http.StatusOK || body != "" {
+			t.Errorf("%d %q, want nothing", code, body)
+		}
+	})
+}
+
+func (w *world) end() {
+	w.t.Helper()
+	o := op("")
+	if err := w.client.Get(w.t.Context(), client.ObjectKeyFromObject(o), o); err != nil {
+		w.t.Fatal(err)
+	}
+	o.Status.Phase = v1alpha1.OperationSucceeded
+	if err := w.client.Status().Update(w.t.Context(), o); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// TestFollow: lines come as they are written, and the stream ends with the operation.
+func TestFollow(t *testing.T) {
+	w := newWorld(t, false, op(v1alpha1.OperationRunning))
+	w.put(operation.PlanName("dev", "op"), storedPlan)
+	w.put(operation.LogName("dev", "op", "w1"), "{\"n\":1}\n")
+	response := w.open("GET", operationPath+"/log?follow=true&host=w1")
+	defer response.Body.Close()
+	lines := bufio.NewScanner(response.Body)
+	for n := 1; n <= 3; n++ {
+		if !lines.Scan() || lines.Text() != fmt.Sprintf(`{"n":%d}`, n) {
+			t.Fatalf("line %d is %q: %v", n, lines.Text(), lines.Err())
+		}
+		if n == 3 {
+			break
+		}
+		if err := w.blobs.Append(t.Context(), operation.LogName("dev", "op", "w1"), fmt.Appendf(nil, "{\"n\":%d}\n", n+1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.end()
+	if lines.Scan() {
+		t.Errorf("a line more than was written: %q", lines.Text())
+	}
+}
+
+// TestFollowKeepsLastLines: what was written just before the end is not lost, however late its growth is noticed.
+func TestFollowKeepsLastLines(t *testing.T) {
+	w := newWorld(t, true, op(v1alpha1.OperationRunning))
+	w.put(operation.PlanName("dev", "op"), storedPlan)
+	watching := make(chan struct{})
+	w.client = interceptor.NewClient(w.client, interceptor.Funcs{})
+	go func() {
+		defer close(watching)
+		w.put(operation.LogName("dev", "op", "w1"), "{\"n\":\"last\"}\n")
+	}()
+	<-watching
+	response := w.open("GET", operationPath+"/log?follow=true")
+	defer response.Body.Close()
+	w.end()
+	b, err := io.ReadAll(response.Body)
+	if err != nil || string(b) != "{\"n\":\"last\"}\n" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+// TestKubeconfig: it is the person's own, and ends by itself within a day.
+func TestKubeconfig(t *testing.T) {
+	w := newWorld(t, false, demo("https://10.9.0.11:6443"))
+	before := time.Now()
+	code, body := w.ask("POST", configPath)
+	if code != http.StatusOK {
+		t.Fatalf("%d %s", code, body)
+	}
+	config, err := clientcmd.Load([]byte(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	current := config.Contexts[config.CurrentContext]
+	if current == nil || config.Clusters[current.Cluster].Server != "https://10.9.0.11:6443" || string(config.Clusters[current.Cluster].CertificateAuthorityData) != string(w.ca.CertPEM()) {
+		t.Fatalf("context %v of %s", current, body)
+	}
+	block, _ := pem.Decode(config.AuthInfos[current.AuthInfo].ClientCertificateData)
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if leaf.Subject.CommonName != "slipway:ann" {
+		t.Errorf("subject %s, want the person's own", leaf.Subject)
+	}
+	if leaf.NotAfter.After(time.Now().Add(24*time.Hour)) || leaf.NotAfter.Before(before.Add(23*time.Hour)) {
+		t.Errorf("it ends at %s, want within a day", leaf.NotAfter)
+	}
+	if err := leaf.CheckSignatureFrom(w.ca.Certificate()); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff([]x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, leaf.ExtKeyUsage); diff != "" {
+		t.Errorf("usage (-want +got):\n%s", diff)
+	}
+	if strings.Contains(body, "token") {
+		t.Error("a token is in it")
+	}
+	t.Run("not created yet", func(t *testing.T) {
+		if code, _ := newWorld(t, false, demo("")).ask("POST", configPath); code != http.StatusConflict {
+			t.Errorf("%d, want a conflict", code)
+		}
+	})
+}

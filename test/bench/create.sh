@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# Compares `slipway cluster create` with the hand-written script, on fresh sandbox hosts each time, in alternating pairs.
+# Needs SLIPWAY, STORE and KUBERNETES; PAIRS (default 5). Progress goes to stderr, the report (Markdown) to stdout.
+# OUT, when set, keeps what each run printed and what each step took.
+set -euo pipefail
+: "${SLIPWAY:?}" "${STORE:?}" "${KUBERNETES:?}"
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source-path=SCRIPTDIR source=measure.sh
+. "$here/measure.sh"
+pairs=${PAIRS:-5}
+work=$(mktemp -d)
+out=${OUT:-$work/out}
+mkdir -p "$out"
+server='' data=''
+
+hosts_down() {
+  stop_server
+  [[ -z $data ]] || "$SLIPWAY" sandbox down --data-dir "$data" >>"$out/sandbox.log" 2>&1
+  [[ -z $data ]] || rm -rf "$data"
+  data=
+}
+trap 'status=$?; hosts_down; rm -rf "$work"; exit $status' EXIT
+trap 'exit 130' INT TERM
+
+say() { printf '%s %s\n' "$(date +%T)" "$*" >&2; }
+
+go build -o "$work/prepare" "$here/prepare"
+"$work/prepare" "$STORE" "$KUBERNETES" "$work/bits"
+
+# settle makes the runs alike: nothing left to write back, and both sides' bits in memory.
+settle() {
+  sync
+  cat "$work"/bits/*.tar "$STORE"/blobs/sha256/* >/dev/null
+}
+
+# Each run leaves seconds, CPU-seconds and stolen seconds in the file NAME.
+record() {
+  local cpu_after
+  cpu_after=$(busy)
+  echo "$2 $(echo "$3 $cpu_after" | awk '{printf "%.1f %.1f", $3-$1, $4-$2}') $4" >"$work/$1"
+  say "$1: $(cat "$work/$1")  (seconds, CPU-seconds, stolen, its own end)"
+}
+
+run_slipway() {
+  local name=$1 begun cpu own
+  data=$work/$name.data
+  start_server "$data" 0.0.0.0:0
+  export KUBECONFIG=$data/admin.kubeconfig
+  "$SLIPWAY" sandbox up --data-dir "$data" --hosts 3 --register >>"$out/sandbox.log" 2>&1
+  "$SLIPWAY" wait --for=condition=Verified --timeout=10m "bundle/$KUBERNETES" >/dev/null
+  "$SLIPWAY" wait --for=condition=Reachable --timeout=2m host --all >/dev/null
+  settle
+  cpu=$(busy) begun=$(now)
+  "$SLIPWAY" cluster create bench --kubernetes "$KUBERNETES" --control-plane sandbox-1 --worker sandbox-2 --worker sandbox-3 >"$out/$name.log" 2>&1
+  own=$(since "$begun")
+  "$SLIPWAY" cluster kubeconfig bench --output "$data/bench.kubeconfig" >/dev/null
+  probe "$work/bits/kubectl" "$data/bench.kubeconfig" 3
+  record "$name" "$(since "$begun")" "$cpu" "$own"
+  "$SLIPWAY" get operations,hostruns -A -o yaml >"$out/$name.yaml"
+  cp "$data/server.log" "$out/$name.server.log"
+  hosts_down
+}
+
+run_script() {
+  local name=$1 begun cpu own
+  data=$work/$name.data
+  "$SLIPWAY" sandbox up --data-dir "$data" --hosts 3 >>"$out/sandbox.log" 2>&1
+  "$SLIPWAY" sandbox list --data-dir "$data" -o json >"$work/hosts.json"
+  settle
+  cpu=$(busy) begun=$(now)
+  "$here/baseline.sh" "$work/bits" "$work/hosts.json" "$data/ssh" >"$out/$name.log" 2>&1
+  own=$(since "$begun")
+  probe "$work/bits/kubectl" "$data/ssh/admin.conf" 3
+  record "$name" "$(since "$begun")" "$cpu" "$own"
+  cp "$data/ssh/marks" "$out/$name.marks"
+  hosts_down
+}
+
+for ((i = 1; i <= pairs; i++)); do
+  if ((i % 2)); then
+    run_slipway "slipway-$i"
+    run_script "script-$i"
+  else
+    run_script "script-$i"
+    run_slipway "slipway-$i"
+  fi
+done
+
+column() { for ((i = 1; i <= pairs; i++)); do awk -v c="$2" '{print $c}' "$work/$1-$i"; done; }
+ratios() { paste <(column slipway 1) <(column script 1) | awk '{printf "%.3f\n", $1/$2}'; }
+
+cat <<END
+## Create time: 1 control plane and 2 workers
+
+From bare hosts to three Ready nodes with CoreDNS, kube-proxy and flannel available, as an outside prober sees it. Fresh hosts
+for each run; the order alternates. The script is \`test/bench/baseline.sh\`. CPU is that of the whole machine, hosts included.
+
+| pair | slipway s | script s | ratio | slipway CPU s | script CPU s | stolen s |
+|---|---|---|---|---|---|---|
+END
+for ((i = 1; i <= pairs; i++)); do
+  paste -d' ' "$work/slipway-$i" "$work/script-$i" |
+    awk -v i="$i" '{printf "| %d | %.1f | %.1f | %.2f | %.1f | %.1f | %.1f |\n", i, $1, $5, $1/$5, $2, $6, $3+$7}'
+done
+cat <<END
+| median | $(column slipway 1 | median) | $(column script 1 | median) | $(ratios | median) | $(column slipway 2 | median) | $(column script 2 | median) | |
+
+Ratio slipway / script: median $(ratios | median), from $(ratios | sort -n | head -1) to $(ratios | sort -n | tail -1) over $pairs pairs.
+END

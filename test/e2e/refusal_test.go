@@ -1,0 +1,203 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestBadInput gives the server what users get wrong, and expects a refusal that says what, where and how to mend it.
+func TestBadInput(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	w := newWorld(t)
+	w.startServer(ctx)
+	w.run(ctx, "sandbox", "up", "--data-dir", w.data, "--hosts", "2", "--register")
+	w.run(ctx, "wait", "--for=condition=Verified", "--timeout=10m", "bundle/"+w.kubernetes)
+	for name, c := range map[string]struct {
+		reason string
+		args   []string
+		stdin  string
+		want   []string
+	}{
+		"a second server": {
+			reason: "two servers on one data directory would both own the hosts",
+			args:   []string{"server", "--data-dir", w.data, "--listen", "127.0.0.1:0"},
+			want:   []string{"cannot lock data directory", "another server"},
+		},
+		"overlapping networks": {
+			reason: "pods and services that share addresses never work",
+			args: []string{"cluster", "create", "bad", "--kubernetes", w.kubernetes, "--control-plane", "sandbox-1",
+				"--pod-cidr", "10.96.0.0/15"},
+			want: []string{"overlap"},
+		},
+		"pod network over the hosts": {
+			reason: "a pod network over the hosts' own would cut them off",
+			args: []string{"cluster", "create", "bad", "--kubernetes", w.kubernetes, "--control-plane", "sandbox-1",
+				"--pod-cidr", "10.0.0.0/8", "--service-cidr", "192.168.0.0/16"},
+			want: []string{"sandbox-1", "network", "overlaps"},
+		},
+		"no such host": {
+			reason: "a host must exist before a cluster can use it",
+			args:   []string{"cluster", "create", "bad", "--kubernetes", w.kubernetes, "--control-plane", "nowhere"},
+			want:   []string{"nowhere", "no Host of that name"},
+		},
+		"no such version": {
+			reason: "only a bundle that is here can be installed",
+			args:   []string{"cluster", "create", "bad", "--kubernetes", "v1.99.0", "--control-plane", "sandbox-1"},
+			want:   []string{"bundle", "v1.99.0"},
+		},
+		"unknown field": {
+			reason: "a field with a typo must not be dropped in silence",
+			args:   []string{"apply", "--server-side", "-f", "-"},
+			stdin:  "apiVersion: slipway.dev/v1alpha1\nkind: Cluster\nmetadata: {name: bad}\nspec: {kubernets: {version: v1.36.3}, controlPlane: {hosts: [sandbox-1]}}\n",
+			want:   []string{"kubernets"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out := w.refused(ctx, t, c.stdin, c.args...)
+			for _, want := range c.want {
+				if !strings.Contains(out, want) {
+					t.Errorf("%s: the answer does not say %q:\n%s", c.reason, want, out)
+				}
+			}
+			// A refused cluster leaves an object that says why; it goes without touching a host.
+			w.run(ctx, "delete", "cluster", "bad", "--ignore-not-found", "--timeout=60s")
+			if out := w.run(ctx, "get", "hostclaims", "-o", "name"); strings.TrimSpace(out) != "" {
+				t.Errorf("%s: hosts are still claimed: %s", c.reason, out)
+			}
+		})
+	}
+}
+
+// TestTwoCreatesOnOneHost lets two clusters ask for the same host at once: one gets it, the other says who holds it.
+func TestTwoCreatesOnOneHost(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	w := newWorld(t)
+	w.startServer(ctx)
+	w.run(ctx, "sandbox", "up", "--data-dir", w.data, "--hosts", "1", "--register")
+	w.run(ctx, "wait", "--for=condition=Verified", "--timeout=10m", "bundle/"+w.kubernetes)
+	manifest := func(name string) string {
+		return "apiVersion: slipway.dev/v1alpha1\nkind: Cluster\nmetadata: {name: " + name + "}\n" +
+			"spec: {kubernetes: {version: " + w.kubernetes + "}, controlPlane: {hosts: [sandbox-1]}}\n---\n"
+	}
+	w.apply(ctx, manifest("first")+manifest("second"))
+	var winner string
+	until(ctx, t, "the host's holder", func() bool {
+		out, err := w.command(ctx, "get", "hostclaim", "sandbox-1", "-o", "jsonpath={.spec.cluster}").Output()
+		winner = string(out)
+		return err == nil && winner != ""
+	})
+	loser := map[string]string{"first": "second", "second": "first"}[winner]
+	w.run(ctx, "wait", "--for=jsonpath={.status.state}=Failed", "--timeout=1m", "cluster/"+loser)
+	out := w.run(ctx, "get", "operations", "-l", "slipway.dev/cluster="+loser, "-o", "jsonpath={.items[*].status.failures[*].message}")
+	if !strings.Contains(out, "default/"+winner) {
+		t.Errorf("the refusal does not say who holds the host: %s", out)
+	}
+	w.run(ctx, "wait", "--for=jsonpath={.status.state}=Active", "--timeout=3m", "cluster/"+winner)
+	// A single-node cluster runs pods on its control plane (CRE-13): CoreDNS is one of them.
+	w.run(ctx, "cluster", "kubeconfig", winner, "--output", w.kubeconfig)
+	w.kubectl(ctx, t, "", "wait", "--for=condition=Available", "--timeout=60s", "-n", "kube-system", "deployment/coredns")
+	w.run(ctx, "delete", "cluster", loser, "--timeout=60s")
+	w.run(ctx, "delete", "cluster", winner, "--cascade=foreground", "--timeout=120s")
+	if out := w.run(ctx, "get", "hostclaims", "-o", "name"); strings.TrimSpace(out) != "" {
+		t.Errorf("hosts are still claimed: %s", out)
+	}
+}
+
+// TestChangedHostKey pins a key that the machine does not have: nothing logs in, and the reason is on the host.
+func TestChangedHostKey(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	w := newWorld(t)
+	w.startServer(ctx)
+	w.run(ctx, "sandbox", "up", "--data-dir", w.data, "--hosts", "1", "--register")
+	address := w.sandboxHosts(ctx)[0].Address
+	out := w.refused(ctx, t, "not-the-password\n", "host", "add", "wrong-login", "--address", address, "--user", "root", "--password-stdin", "--yes")
+	for _, want := range []string{"LoginRefused", "fix:"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("a wrong password: the answer does not say %q:\n%s", want, out)
+		}
+	}
+	if out := w.run(ctx, "get", "hosts", "-o", "name"); strings.Contains(out, "wrong-login") {
+		t.Errorf("a wrong password: the host that could not be added is left behind: %s", out)
+	}
+	other := "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGpEta08W+6fdalgbPG31TAD5WTlyFEi7XYqlJqwaqV2"
+	w.apply(ctx, "apiVersion: slipway.dev/v1alpha1\nkind: Host\nmetadata: {name: sandbox-1}\n"+
+		"spec: {address: "+address+", credential: sandbox, hostKey: \""+other+"\"}\n")
+	w.run(ctx, "wait", "--for=jsonpath={.status.conditions[?(@.type==\"Reachable\")].reason}=HostKeyChanged", "--timeout=60s", "host/sandbox-1")
+	if out := w.run(ctx, "get", "host", "sandbox-1", "-o", "yaml"); strings.Count(out, "SHA256:") < 2 {
+		t.Errorf("a changed key: both fingerprints must be named:\n%s", out)
+	}
+}
+
+// TestFlippedBit changes one bit of one blob: the bundle is refused before any host is touched.
+func TestFlippedBit(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	w := newWorld(t)
+	damaged := filepath.Join(t.TempDir(), "bundles")
+	// Links to everything, then a copy of the one blob that is damaged.
+	if out, err := exec.CommandContext(ctx, "cp", "--archive", "--link", w.store, damaged).CombinedOutput(); err != nil {
+		t.Fatalf("cannot copy the store: %v\n%s", err, out)
+	}
+	w.store = damaged
+	blob := largestBlob(t, damaged)
+	content, err := os.ReadFile(blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[len(content)/2] ^= 1
+	if err := os.Remove(blob); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(blob, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	w.startServer(ctx)
+	w.run(ctx, "wait", "--for=create", "--timeout=1m", "bundle/"+w.kubernetes)
+	w.run(ctx, "wait", "--for=condition=Verified=false", "--timeout=2m", "bundle/"+w.kubernetes)
+	if out := w.run(ctx, "get", "bundle", w.kubernetes, "-o", "yaml"); !strings.Contains(out, filepath.Base(blob)[:12]) {
+		t.Errorf("the condition does not name the damaged blob %s:\n%s", filepath.Base(blob), out)
+	}
+	out := w.refused(ctx, t, "", "cluster", "create", "bad", "--kubernetes", w.kubernetes, "--control-plane", "nowhere")
+	if !strings.Contains(out, "bundle") {
+		t.Errorf("the refusal does not name the bundle:\n%s", out)
+	}
+}
+
+func largestBlob(t *testing.T, store string) string {
+	t.Helper()
+	blobs, err := filepath.Glob(filepath.Join(store, "blobs", "sha256", "*"))
+	if err != nil || len(blobs) == 0 {
+		t.Fatalf("the store has no blobs: %v", err)
+	}
+	var largest string
+	var size int64
+	for _, b := range blobs {
+		info, err := os.Stat(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Size() > size {
+			largest, size = b, info.Size()
+		}
+	}
+	return largest
+}
+
+// apply gives manifests to the platform as kubectl would.
+func (w *world) apply(ctx context.Context, manifests string) {
+	w.t.Helper()
+	cmd := w.command(ctx, "apply", "--server-side", "--force-conflicts", "-f", "-")
+	cmd.Stdin = bytes.NewReader([]byte(manifests))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		w.t.Fatalf("cannot apply: %v\n%s", err, out)
+	}
+}

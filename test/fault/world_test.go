@@ -1,0 +1,387 @@
+package fault
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	fakeclient "sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"slipway.dev/slipway/api/v1alpha1"
+	"slipway.dev/slipway/internal/app"
+	"slipway.dev/slipway/internal/blob"
+	"slipway.dev/slipway/internal/bundle"
+	fakehost "slipway.dev/slipway/internal/host/fake"
+	"slipway.dev/slipway/internal/operation"
+	"slipway.dev/slipway/internal/operation/operationtest"
+	"slipway.dev/slipway/internal/pki"
+	"slipway.dev/slipway/internal/plan"
+	"slipway.dev/slipway/internal/plan/create"
+	"slipway.dev/slipway/internal/plan/delete"
+	"slipway.dev/slipway/internal/step"
+	"slipway.dev/slipway/internal/step/kubeadm"
+)
+
+const (
+	registryToken  = "registry-token-value"
+	bootstrapToken = "abcdef.0123456789abcdef"
+	kubernetes     = "v1.36.3"
+	platform       = "192.0.2.250:8443"
+)
+
+// shape is what a world is built for.
+type shape struct {
+	workers int
+	// setup allows everything that hostSetup can allow, on hosts that need all of it, and sets time servers.
+	setup bool
+	proxy string
+}
+
+// keys are those of the cluster, the same in every world.
+type keys struct {
+	secrets map[string][]byte
+	notary  *notary
+}
+
+func newKeys(t *testing.T) keys {
+	t.Helper()
+	k := keys{notary: &notary{issued: map[string][2][]byte{}}, secrets: map[string][]byte{
+		kubeadm.Token: []byte(bootstrapToken), kubeadm.RegistryToken: []byte(registryToken)}}
+	for name, files := range map[string][2]string{
+		"kubernetes": {kubeadm.CACert, kubeadm.CAKey}, "front-proxy-ca": {kubeadm.FrontProxyCert, kubeadm.FrontProxyKey}, "etcd-ca": {kubeadm.EtcdCert, kubeadm.EtcdKey},
+	} {
+		ca, err := pki.NewCA(name, 40*365*24*time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.secrets[files[0]], k.secrets[files[1]] = ca.CertPEM(), ca.KeyPEM()
+	}
+	private, public, err := pki.NewServiceAccountKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.secrets[kubeadm.AccountKey], k.secrets[kubeadm.AccountPublic] = private, public
+	return k
+}
+
+// Secret is step.Secrets'.
+func (k keys) Secret(_ context.Context, ref step.SecretRef) ([]byte, error) {
+	value, ok := k.secrets[ref.Key]
+	if !ok || ref.Name != "cluster-demo" {
+		return nil, fmt.Errorf("cannot read secret %s/%s: there is none", ref.Name, ref.Key)
+	}
+	return value, nil
+}
+
+// world is one installation with its hosts, before anything was done.
+type world struct {
+	t       *testing.T
+	notary  *notary
+	nodes   []*node
+	cluster *managed
+	input   create.Input
+	blobs   map[string]string
+	deps    operation.Deps
+	// dataDir is the runtime's, etcdDir etcd's.
+	dataDir, etcdDir string
+}
+
+// newWorld builds a world and lets time pass in it until the test ends.
+func newWorld(t *testing.T, k keys, s shape) *world {
+	t.Helper()
+	w := &world{t: t, notary: k.notary, cluster: newManaged(), blobs: map[string]string{}, dataDir: "/var/lib/containerd", etcdDir: "/var/lib/etcd"}
+	w.input = create.Input{
+		Namespace: "dev", Name: "demo", UID: "uid-1", Secret: "cluster-demo", PlatformCA: "the server's authority\n",
+		Hosts: map[string]v1alpha1.Host{}, Platform: map[string]string{}, ServerMachineID: "server",
+		Systems: []create.System{{ID: "debian", Versions: []string{"12"}, KernelMin: "3.10", Tools: []string{"tar"}, AnyOf: [][]string{{"nft", "iptables"}}}},
+		Bundle:  w.bundle(),
+	}
+	w.input.Spec = spec(s)
+	if s.setup {
+		w.input.TimeServers = []string{"192.0.2.123"}
+	}
+	sessions := fakehost.Sessions{}
+	for i, name := range w.input.Spec.AllHosts() {
+		n := w.newNode(name, i, s)
+		w.nodes = append(w.nodes, n)
+		sessions[name] = n.host
+	}
+	w.deps = operation.Deps{Client: platformAPI(t), Sessions: sessions, Secrets: k, Blobs: w, Logs: logs(t), Owner: "home", Log: slog.New(slog.DiscardHandler),
+		Cluster: func(string, string) (step.ClusterReader, step.ClusterWriter) { return w.cluster, w.cluster }}
+	var err error
+	if w.deps.Steps, err = app.Steps(); err != nil {
+		t.Fatal(err)
+	}
+	go w.live(t.Context())
+	return w
+}
+
+func spec(s shape) v1alpha1.ClusterSpec {
+	pool := v1alpha1.WorkerPool{Name: "general", Labels: map[string]string{"pool": "general"},
+		Taints: []v1alpha1.Taint{{Key: "only", Value: "batch", Effect: "PreferNoSchedule"}}}
+	for i := range s.workers {
+		pool.Hosts = append(pool.Hosts, "w"+strconv.Itoa(i+1))
+	}
+	spec := v1alpha1.ClusterSpec{
+		Kubernetes:   v1alpha1.KubernetesSpec{Version: kubernetes, DNSDomain: "cluster.local"},
+		ControlPlane: v1alpha1.ControlPlaneSpec{Hosts: []string{"cp1"}},
+		Endpoint:     v1alpha1.EndpointSpec{Port: 6443, CertSANs: []string{"demo.example.org"}},
+		Network:      v1alpha1.NetworkSpec{PodCIDR: "172.25.0.0/16", ServiceCIDR: "10.96.0.0/16", CNI: "flannel", KubeProxyMode: s.proxy},
+		Runtime:      v1alpha1.RuntimeSpec{DataDir: "/var/lib/containerd"},
+		Components:   v1alpha1.ComponentsSpec{Etcd: v1alpha1.EtcdSpec{DataDir: "/var/lib/etcd"}},
+		HostSetup:    v1alpha1.HostSetupSpec{DisableFirewall: s.setup, PermissiveSELinux: s.setup, DisableSwap: s.setup},
+	}
+	if len(pool.Hosts) > 0 {
+		spec.WorkerPools = []v1alpha1.WorkerPool{pool}
+	}
+	return spec
+}
+
+// bundle makes a bundle of tiny programs for two architectures and keeps their content.
+func (w *world) bundle() *bundle.Manifest {
+	m := &bundle.Manifest{Name: kubernetes, KubernetesVersion: kubernetes, Architectures: []string{"amd64", "arm64"}}
+	for _, arch := range m.Architectures {
+		for name := range strings.FieldsSeq("containerd containerd-shim-runc-v2 ctr runc crictl bridge host-local loopback portmap kubeadm kubelet kubectl") {
+			content := program(name, arch)
+			w.blobs[digestOf(content)] = content
+			m.Files = append(m.Files, bundle.File{Name: name, Architecture: arch, NodeRole: bundle.NodeRoleAll, Digest: digest.Digest(digestOf(content)), Mode: 0o755})
+		}
+		for _, i := range []struct{ role, name, nodes string }{
+			{bundle.RoleKubeAPIServer, "registry.k8s.io/kube-apiserver:" + kubernetes, bundle.NodeRoleControlPlane},
+			{bundle.RoleKubeControllerManager, "registry.k8s.io/kube-controller-manager:" + kubernetes, bundle.NodeRoleControlPlane},
+			{bundle.RoleKubeScheduler, "registry.k8s.io/kube-scheduler:" + kubernetes, bundle.NodeRoleControlPlane},
+			{bundle.RoleEtcd, "registry.k8s.io/etcd:3.6.8-0", bundle.NodeRoleControlPlane},
+			{bundle.RoleCoreDNS, "registry.k8s.io/coredns/coredns:v1.14.2", bundle.NodeRoleControlPlane},
+			{bundle.RoleKubeProxy, "registry.k8s.io/kube-proxy:" + kubernetes, bundle.NodeRoleAll},
+			{bundle.RolePause, "registry.k8s.io/pause:3.10.2", bundle.NodeRoleAll},
+			{bundle.RoleFlannel, "ghcr.io/flannel-io/flannel:v0.26.7", bundle.NodeRoleAll},
+		} {
+			m.Images = append(m.Images, bundle.Image{Name: i.name, Role: i.role, NodeRole: i.nodes, Architecture: arch, Digest: digest.Digest(digestOf(i.name + arch))})
+		}
+	}
+	return m
+}
+
+// image gives the name of the bundle's image for a role.
+func (w *world) image(role string) string {
+	image, _ := w.input.Bundle.Image(role, "amd64")
+	return image.Name
+}
+
+// images gives what the server's registry has for a host: digests by name.
+func (w *world) images(name string) map[string]string {
+	found := map[string]string{}
+	for _, i := range w.input.Bundle.Images {
+		if i.Architecture == w.architecture(name) {
+			found[i.Name] = i.Digest.String()
+		}
+	}
+	return found
+}
+
+func (w *world) architecture(name string) string {
+	return w.input.Hosts[name].Status.Facts.Architecture
+}
+
+// Blob is step.Blobs'.
+func (w *world) Blob(_ context.Context, digest string) (io.ReadSeekCloser, int64, error) {
+	content, ok := w.blobs[digest]
+	if !ok {
+		return nil, 0, fmt.Errorf("cannot find blob %s", digest)
+	}
+	return struct {
+		io.ReadSeeker
+		io.Closer
+	}{strings.NewReader(content), io.NopCloser(nil)}, int64(len(content)), nil
+}
+
+// newNode makes a bare host. The first is amd64 with cgroup v2, the others arm64 with cgroup v1.
+func (w *world) newNode(name string, i int, s shape) *node {
+	address := netip.AddrFrom4([4]byte{192, 0, 2, byte(10 + i)})
+	facts := &v1alpha1.HostFacts{
+		Hostname: name, MachineID: "machine-" + name, OS: v1alpha1.HostOS{ID: "debian", Version: "12", Name: "Debian 12"}, Kernel: "6.1.0",
+		Architecture: "amd64", CPUs: 2, MemoryBytes: 4 << 30, CgroupVersion: 2, Capabilities: []string{"CAP_SYS_RESOURCE"},
+		Tools: []string{"tar", "nft"}, KernelFeatures: []string{"overlay", "vxlan", "bridge", "nf_tables"}, TimeZone: "UTC",
+		NICs: []v1alpha1.HostNIC{{Name: "eth0", MTU: 1500, Addresses: []string{address.String() + "/24"}}},
+	}
+	if i > 0 {
+		facts.Architecture, facts.CgroupVersion, facts.Capabilities = "arm64", 1, nil
+	}
+	if s.setup {
+		facts.Swap, facts.Firewall, facts.SELinux = true, "firewalld", "Enforcing"
+	}
+	n := &node{name: name, address: address, host: fakehost.New(name, *facts), cluster: w.cluster, world: w, running: map[string]bool{}, lastPID: 2000}
+	h := v1alpha1.Host{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: v1alpha1.HostStatus{InternalAddress: address.String(), Facts: facts,
+		Conditions: []metav1.Condition{{Type: v1alpha1.HostReachable, Status: metav1.ConditionTrue}}}}
+	w.input.Hosts[name], w.input.Platform[name] = h, platform
+	n.host.SetReach(func(a netip.AddrPort) bool { return a.Port() == 22 || a.String() == platform })
+	n.programs()
+	n.host.Do(func(state *fakehost.State) { w.check(furnish(state, s)) })
+	return n
+}
+
+// furnish gives a host what a bare one has: settings, rules and services that must all be there again in the end.
+func furnish(s *fakehost.State, wanted shape) error {
+	for _, key := range strings.Fields("kernel.keys.root_maxbytes kernel.keys.root_maxkeys kernel.panic kernel.panic_on_oops " +
+		"net.ipv4.conf.all.route_localnet net.ipv6.conf.all.forwarding vm.overcommit_memory vm.panic_on_oom") {
+		s.Sysctls[key] = "0"
+	}
+	s.IPTables = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p icmp -j ACCEPT\nCOMMIT\n"
+	s.NFTables = addTable(addTable("", "inet admin"), "ip filter")
+	files := map[string]string{"/proc/swaps": swapHead, "/etc/fstab": "/dev/vda1 / ext4 defaults 0 1\n",
+		"/etc/systemd/system/multi-user.target.wants/README": ""}
+	if wanted.setup {
+		files["/proc/swaps"] += "/dev/vda2" + swapTail
+		files["/etc/fstab"] += "/dev/vda2 none swap sw 0 0\n"
+		files["/sys/fs/selinux/enforce"] = "1"
+		files["/etc/selinux/config"] = "SELINUX=enforcing\nSELINUXTYPE=targeted\n"
+		files["/usr/lib/systemd/system/systemd-timesyncd.service"] = "[Service]\n"
+		files["/usr/lib/systemd/system/firewalld.service"] = "[Service]\n"
+	}
+	for path, content := range files {
+		mode := fs.FileMode(0o644)
+		if path == "/proc/swaps" {
+			mode = 0o444
+		}
+		if err := s.WriteFile(path, []byte(content), mode); err != nil {
+			return err
+		}
+	}
+	if wanted.setup {
+		for _, unit := range []string{"firewalld", "systemd-timesyncd"} {
+			if r := s.Exec(fakehost.Call{Argv: []string{"systemctl", "enable", "--now", unit}}); r.ExitCode != 0 {
+				return fmt.Errorf("cannot enable %s: %s", unit, r.Stderr)
+			}
+		}
+	}
+	return nil
+}
+
+func platformAPI(t *testing.T) client.WithWatch {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	return fakeclient.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.Operation{}, &v1alpha1.HostRun{}).Build()
+}
+
+func logs(t *testing.T) blob.Store {
+	t.Helper()
+	d, err := blob.Dir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// create gives the trial of the cluster's creation.
+func (w *world) create() *operationtest.World {
+	w.t.Helper()
+	p, err := create.Plan(w.input)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return w.trial(v1alpha1.VerbCreate, p)
+}
+
+// delete gives the trial of its end.
+func (w *world) delete() *operationtest.World {
+	w.t.Helper()
+	in := delete.Input{Namespace: "dev", Name: "demo", Spec: w.input.Spec}
+	for _, n := range w.nodes {
+		in.Hosts = append(in.Hosts, step.Target{Name: n.name})
+	}
+	p, err := delete.Plan(in)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return w.trial(v1alpha1.VerbDelete, p)
+}
+
+func (w *world) trial(verb v1alpha1.Verb, p *plan.Plan) *operationtest.World {
+	w.t.Helper()
+	op := &v1alpha1.Operation{ObjectMeta: metav1.ObjectMeta{Namespace: "dev", Name: "demo-" + strings.ToLower(string(verb)), UID: "1"},
+		Spec: v1alpha1.OperationSpec{Verb: verb, Cluster: "demo"}}
+	if err := w.deps.Client.Create(w.t.Context(), op); err != nil {
+		w.t.Fatal(err)
+	}
+	return &operationtest.World{Deps: w.deps, Operation: op, Plan: p, Digest: w.digest}
+}
+
+// run runs a trial's operation with an engine that edges may kill.
+func (w *world) run(trial *operationtest.World, edges func(context.Context, operation.Edge) error) (operation.Outcome, error) {
+	w.t.Helper()
+	deps := w.deps
+	deps.Edges = edges
+	engine, err := operation.New(deps)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var op v1alpha1.Operation
+	if err := deps.Client.Get(w.t.Context(), client.ObjectKeyFromObject(trial.Operation), &op); err != nil {
+		w.t.Fatal(err)
+	}
+	return engine.Run(w.t.Context(), &op, trial.Plan, nil)
+}
+
+// succeed runs a trial's operation to its success.
+func (w *world) succeed(trial *operationtest.World) {
+	w.t.Helper()
+	if out, err := w.run(trial, nil); err != nil || out.Phase != v1alpha1.OperationSucceeded {
+		w.t.Fatalf("%s: %v %+v", trial.Operation.Name, err, out)
+	}
+}
+
+// settle waits until nothing moves any more by itself.
+func (w *world) settle(ctx context.Context) {
+	timer := time.NewTimer(settled)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// digest describes the hosts and the managed cluster.
+func (w *world) digest(ctx context.Context) (string, error) {
+	w.settle(ctx)
+	cluster, err := w.cluster.digest()
+	return w.hosts() + cluster, err
+}
+
+// hosts describes the hosts. The order of firewall rules from different programs means nothing.
+func (w *world) hosts() string {
+	var out strings.Builder
+	for _, n := range w.nodes {
+		for line := range strings.Lines(n.host.Snapshot()) {
+			kind, rules, _ := strings.Cut(line, " ")
+			if slices.Contains([]string{"nftables", "iptables", "ip6tables"}, kind) {
+				parts := strings.Split(rules, `\n`)
+				slices.Sort(parts)
+				line = kind + " " + strings.Join(parts, " ") + "\n"
+			}
+			out.WriteString(n.name + " " + line)
+		}
+	}
+	return out.String()
+}
+
+var _ step.Blobs = (*world)(nil)
