@@ -52,9 +52,10 @@ func exceptions() map[string]string {
 		"internal/controller/host internal/host/ssh":          "it decides how each host is logged in to",
 		"internal/controller/operation internal/step/":        "it mints the keys that kubeadm's steps name",
 		"internal/controller/cluster internal/step/":          "it reads the keys that kubeadm's steps name",
+		"internal/bundle catalog":                             "tests",
+		"internal/cli/ internal/cli/output/outputtest":        "tests",
 		"internal/host/fake internal/host/":                   "conformance",
 		"internal/host/ssh internal/host/hosttest":            "conformance",
-		"internal/controller/host internal/host/fake":         "tests",
 		"internal/operation internal/operation/operationtest": "tests",
 		"internal/operation internal/host/fake":               "tests",
 	}

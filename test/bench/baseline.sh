@@ -197,14 +197,14 @@ prepare() {
     <"$bits/runtime.tar"
   on "$host" 'tar -xf - -C / --no-same-owner' <"$bits/kubernetes.tar" &
   local copying=$!
-  on "$host" 'ctr --namespace k8s.io images import --local - >/dev/null' <"$bits/$role-images.tar"
+  on "$host" 'ctr --namespace k8s.io images import --local - >/dev/null 2>&1' <"$bits/$role-images.tar"
   all $copying
   mark "${names[$n]} is prepared"
 }
 
 # Pinning is not needed for the start, so it does not delay it.
 pin() {
-  on "$1" 'for i in $(ctr --namespace k8s.io images ls -q | grep -v @); do ctr --namespace k8s.io images label "$i" io.cri-containerd.pinned=pinned >/dev/null; done'
+  on "$1" 'for i in $(ctr --namespace k8s.io images ls -q 2>/dev/null | grep -v @); do ctr --namespace k8s.io images label "$i" io.cri-containerd.pinned=pinned >/dev/null 2>&1; done'
 }
 
 join() {

@@ -15,8 +15,11 @@ server='' data=''
 
 hosts_down() {
   stop_server
-  [[ -z $data ]] || "$SLIPWAY" sandbox down --data-dir "$data" >>"$out/sandbox.log" 2>&1
-  [[ -z $data ]] || rm -rf "$data"
+  [[ -n $data ]] || return 0
+  # The kernel can take longer to let go of a busy host's network than one call waits.
+  "$SLIPWAY" sandbox down --data-dir "$data" >>"$out/sandbox.log" 2>&1 ||
+    "$SLIPWAY" sandbox down --data-dir "$data" >>"$out/sandbox.log" 2>&1
+  rm -rf "$data"
   data=
 }
 trap 'status=$?; hosts_down; rm -rf "$work"; exit $status' EXIT

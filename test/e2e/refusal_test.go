@@ -3,12 +3,16 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // TestBadInput gives the server what users get wrong, and expects a refusal that says what, where and how to mend it.
@@ -85,8 +89,12 @@ func TestTwoCreatesOnOneHost(t *testing.T) {
 	w.run(ctx, "wait", "--for=condition=Verified", "--timeout=10m", "bundle/"+w.kubernetes)
 	manifest := func(name string) string {
 		return "apiVersion: slipway.dev/v1alpha1\nkind: Cluster\nmetadata: {name: " + name + "}\n" +
-			"spec: {kubernetes: {version: " + w.kubernetes + "}, controlPlane: {hosts: [sandbox-1]}}\n---\n"
+			"spec:\n  kubernetes: {version: " + w.kubernetes + ", dnsDomain: corp.local}\n  controlPlane: {hosts: [sandbox-1]}\n" +
+			"  endpoint: {certSANs: [api.example.com, 192.0.2.7]}\n" +
+			"  network: {podCIDR: 172.30.0.0/16, serviceCIDR: 10.99.0.0/16, kubeProxyMode: iptables}\n" +
+			"  runtime: {dataDir: /data/containerd}\n  components: {etcd: {dataDir: /data/etcd}}\n---\n"
 	}
+	before := w.hosts(ctx)
 	w.apply(ctx, manifest("first")+manifest("second"))
 	var winner string
 	until(ctx, t, "the host's holder", func() bool {
@@ -104,10 +112,52 @@ func TestTwoCreatesOnOneHost(t *testing.T) {
 	// A single-node cluster runs pods on its control plane (CRE-13): CoreDNS is one of them.
 	w.run(ctx, "cluster", "kubeconfig", winner, "--output", w.kubeconfig)
 	w.kubectl(ctx, t, "", "wait", "--for=condition=Available", "--timeout=60s", "-n", "kube-system", "deployment/coredns")
+	w.expectSettings(ctx, t)
 	w.run(ctx, "delete", "cluster", loser, "--timeout=60s")
 	w.run(ctx, "delete", "cluster", winner, "--cascade=foreground", "--timeout=120s")
 	if out := w.run(ctx, "get", "hostclaims", "-o", "name"); strings.TrimSpace(out) != "" {
 		t.Errorf("hosts are still claimed: %s", out)
+	}
+	if diff := cmp.Diff(before, w.hosts(ctx)); diff != "" {
+		t.Errorf("the host differs from before (-before +after):\n%s", diff)
+	}
+}
+
+// expectSettings looks on the host and in the cluster for what the spec asked for.
+func (w *world) expectSettings(ctx context.Context, t *testing.T) {
+	h := w.sandboxHosts(ctx)[0]
+	for _, c := range []struct{ row, command, want string }{
+		{"CRE-32", "ps -eo args | grep '^etcd '", "--data-dir=/data/etcd"},
+		{"RT-05", "containerd config dump 2>/dev/null | grep '^root'", "/data/containerd"},
+		{"NET-25", "ps -eo args | grep '^kube-controller-manager '", "--cluster-cidr=172.30.0.0/16"},
+		{"KUBE-09", "cat /var/lib/kubelet/config.yaml", "clusterDomain: corp.local"},
+		{"kube-proxy", "iptables-save | grep -c KUBE-SVC || true", ""},
+	} {
+		if out := w.onHost(ctx, h, c.command); !strings.Contains(out, c.want) || strings.TrimSpace(out) == "0" {
+			t.Errorf("%s: `%s` does not show %q:\n%s", c.row, c.command, c.want, out)
+		}
+	}
+	if ip := w.kubectl(ctx, t, "", "get", "service", "kubernetes", "-o", "jsonpath={.spec.clusterIP}"); ip != "10.99.0.1" {
+		t.Errorf("NET-14: the service kubernetes has %s, want 10.99.0.1", ip)
+	}
+	if ip := w.kubectl(ctx, t, "", "get", "pods", "-n", "kube-system", "-l", "k8s-app=kube-dns", "-o", "jsonpath={.items[0].status.podIP}"); !strings.HasPrefix(ip, "172.30.") {
+		t.Errorf("NET-15: CoreDNS has %s, want an address of 172.30.0.0/16", ip)
+	}
+	block, _ := pem.Decode([]byte(w.onHost(ctx, h, "cat /etc/kubernetes/pki/apiserver.crt")))
+	if block == nil {
+		t.Fatal("CRE-33: the API server's certificate cannot be read")
+	}
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatalf("CRE-33: the API server's certificate cannot be read: %v", err)
+	}
+	for _, name := range []string{"api.example.com", "192.0.2.7"} {
+		if err := certificate.VerifyHostname(name); err != nil {
+			t.Errorf("CRE-33: %v", err)
+		}
+	}
+	if out := w.onHost(ctx, h, "crictl images -o json"); strings.Contains(out, ":latest") {
+		t.Errorf("VER-33: a node image has the tag latest:\n%s", out)
 	}
 }
 

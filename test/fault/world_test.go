@@ -15,13 +15,10 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	fakeclient "sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"slipway.dev/slipway/api/v1alpha1"
 	"slipway.dev/slipway/internal/app"
-	"slipway.dev/slipway/internal/blob"
 	"slipway.dev/slipway/internal/bundle"
 	fakehost "slipway.dev/slipway/internal/host/fake"
 	"slipway.dev/slipway/internal/operation"
@@ -118,7 +115,7 @@ func newWorld(t *testing.T, k keys, s shape) *world {
 		w.nodes = append(w.nodes, n)
 		sessions[name] = n.host
 	}
-	w.deps = operation.Deps{Client: platformAPI(t), Sessions: sessions, Secrets: k, Blobs: w, Logs: logs(t), Owner: "home", Log: slog.New(slog.DiscardHandler),
+	w.deps = operation.Deps{Client: newPlatformAPI(), Sessions: sessions, Secrets: k, Blobs: w, Logs: &logs{blobs: map[string][]byte{}}, Owner: "home", Log: slog.New(slog.DiscardHandler),
 		Cluster: func(string, string) (step.ClusterReader, step.ClusterWriter) { return w.cluster, w.cluster }}
 	var err error
 	if w.deps.Steps, err = app.Steps(); err != nil {
@@ -201,10 +198,7 @@ func (w *world) Blob(_ context.Context, digest string) (io.ReadSeekCloser, int64
 	if !ok {
 		return nil, 0, fmt.Errorf("cannot find blob %s", digest)
 	}
-	return struct {
-		io.ReadSeeker
-		io.Closer
-	}{strings.NewReader(content), io.NopCloser(nil)}, int64(len(content)), nil
+	return reading(content), int64(len(content)), nil
 }
 
 // newNode makes a bare host. The first is amd64 with cgroup v2, the others arm64 with cgroup v1.
@@ -267,29 +261,6 @@ func furnish(s *fakehost.State, wanted shape) error {
 		}
 	}
 	return nil
-}
-
-func platformAPI(t *testing.T) client.WithWatch {
-	t.Helper()
-	scheme := runtime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
-		t.Fatal(err)
-	}
-	return fakeclient.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.Operation{}, &v1alpha1.HostRun{}).Build()
-}
-
-func logs(t *testing.T) blob.Store {
-	t.Helper()
-	d, err := blob.Dir(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return d
 }
 
 // create gives the trial of the cluster's creation.

@@ -42,7 +42,7 @@ version. Two builds from one lock give identical bundles, and a build refuses wh
 --update-lock=machine accepts this machine's toolchains and today's Debian packages; --update-lock resolves all anew.
 
 Finished parts are kept in the cache, so a build that was cut off goes on where it stopped.`,
-		Example: "  slipway bundle build --kubernetes v1.36.3 --data-dir /var/lib/slipway",
+		Example: "  slipway bundle build --kubernetes v1.36.3 --data-dir /var/lib/slipway-server",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.out != "" {

@@ -35,7 +35,7 @@ func NewCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 	}
 	flags := command.PersistentFlags()
-	flags.StringVar(&where.dataDir, "data-dir", "/var/lib/slipway", "data directory of the server; bundles are in its folder bundles")
+	flags.StringVar(&where.dataDir, "data-dir", "/var/lib/slipway-server", "data directory of the server; bundles are in its folder bundles")
 	flags.StringVar(&where.out, "store", "", "bundle store to use instead of the data directory's")
 	command.AddCommand(
 		newBuildCommand(where), newListCommand(where), newVerifyCommand(where), newExportCommand(where), newImportCommand(where),

@@ -238,6 +238,10 @@ func (h handler) follow(ctx context.Context, op *v1alpha1.Operation, hosts []str
 		return fmt.Errorf("cannot watch operation %s: %w", op.Name, err)
 	}
 	defer changes.Stop()
+	// The answer begins now, and not with the first line, which may be minutes away.
+	if err := out.write(nil); err != nil {
+		return err
+	}
 	var wait sync.WaitGroup
 	sent := make([]int, len(hosts))
 	for i, host := range hosts {

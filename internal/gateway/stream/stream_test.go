@@ -330,15 +330,9 @@ func TestFollow(t *testing.T) {
 func TestFollowKeepsLastLines(t *testing.T) {
 	w := newWorld(t, true, op(v1alpha1.OperationRunning))
 	w.put(operation.PlanName("dev", "op"), storedPlan)
-	watching := make(chan struct{})
-	w.client = interceptor.NewClient(w.client, interceptor.Funcs{})
-	go func() {
-		defer close(watching)
-		w.put(operation.LogName("dev", "op", "w1"), "{\"n\":\"last\"}\n")
-	}()
-	<-watching
 	response := w.open("GET", operationPath+"/log?follow=true")
 	defer response.Body.Close()
+	w.put(operation.LogName("dev", "op", "w1"), "{\"n\":\"last\"}\n")
 	w.end()
 	b, err := io.ReadAll(response.Body)
 	if err != nil || string(b) != "{\"n\":\"last\"}\n" {

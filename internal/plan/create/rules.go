@@ -1,6 +1,7 @@
 package create
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -40,6 +41,7 @@ type System struct {
 func check(in Input) []precheck.Finding {
 	c := checker{in: in}
 	c.bundle()
+	c.ownNetworks()
 	names := in.Spec.AllHosts()
 	for _, name := range names {
 		h, known := in.Hosts[name]
@@ -69,7 +71,7 @@ func (c *checker) add(host, rule, found, needed string) {
 func (c *checker) bundle() {
 	first := c.in.Spec.ControlPlane.Hosts[0]
 	if c.in.BundleProblem != "" || c.in.Bundle == nil {
-		c.add(first, "bundle", c.in.BundleProblem, "a verified, enabled Bundle "+c.in.Spec.Kubernetes.Version)
+		c.add(first, "bundle", cmp.Or(c.in.BundleProblem, "none"), "a verified, enabled Bundle "+c.in.Spec.Kubernetes.Version)
 		return
 	}
 	for _, name := range c.in.Spec.AllHosts() {
@@ -180,6 +182,16 @@ func (c *checker) system(h v1alpha1.Host, s System) {
 		if !slices.ContainsFunc(any, func(tool string) bool { return slices.Contains(f.Tools, tool) }) {
 			c.add(h.Name, "tool", "none of "+strings.Join(any, ", "), "one of them installed")
 		}
+	}
+}
+
+// ownNetworks checks the cluster's two networks against each other.
+func (c *checker) ownNetworks() {
+	pods, podErr := netip.ParsePrefix(c.in.Spec.Network.PodCIDR)
+	services, serviceErr := netip.ParsePrefix(c.in.Spec.Network.ServiceCIDR)
+	if podErr == nil && serviceErr == nil && pods.Overlaps(services) {
+		c.add(c.in.Spec.ControlPlane.Hosts[0], "network", fmt.Sprintf("the pod network %s overlaps the service network %s", pods, services),
+			"networks that do not overlap")
 	}
 }
 

@@ -3,6 +3,7 @@ package create
 import (
 	"fmt"
 	"net"
+	"path"
 	"slices"
 
 	"slipway.dev/slipway/api/v1alpha1"
@@ -112,7 +113,7 @@ func (b *builder) prepare(controlPlane bool) []call {
 	if controlPlane {
 		role = "control-plane"
 	}
-	calls := []call{{"mark", precheck.Mark{Cluster: b.in.UID, Paths: appearing()}}}
+	calls := []call{{"mark", precheck.Mark{Cluster: b.in.UID, Paths: b.appearing()}}}
 	setup := b.in.Spec.HostSetup
 	if setup.DisableSwap {
 		calls = append(calls, call{"swap-off", system.SwapOff{}})
@@ -163,12 +164,18 @@ func kernel() system.Kernel {
 }
 
 // appearing lists what kubeadm's manifests, kube-proxy, flannel and our own files make on a host that lacks it.
-func appearing() []string {
-	return []string{
+func (b *builder) appearing() []string {
+	paths := []string{
 		"/etc/ca-certificates", "/etc/pki", "/etc/pki/ca-trust", "/etc/pki/tls", "/etc/pki/tls/certs", "/etc/ssl", "/etc/ssl/certs",
 		"/usr/lib/modules", "/usr/libexec", "/usr/local/share/ca-certificates", "/usr/share/ca-certificates", "/opt", "/run/xtables.lock",
 		"/etc/chrony", "/etc/chrony.d", "/etc/chrony/sources.d", "/etc/systemd/timesyncd.conf.d", "/run/netns",
 	}
+	for _, dir := range []string{b.in.Spec.Runtime.DataDir, b.in.Spec.Components.Etcd.DataDir} {
+		if parent := path.Dir(dir); parent != "/var/lib" && !slices.Contains(paths, parent) {
+			paths = append(paths, parent)
+		}
+	}
+	return paths
 }
 
 // runtimePaths says where each program of the runtime goes.
