@@ -57,9 +57,10 @@ type Component struct {
 type Base struct {
 	// Suite is the Debian release, such as bookworm.
 	Suite string `json:"suite"`
-	// Sources lists the APT sources, each as "URL SUITE COMPONENT...".
-	Sources []string `json:"sources"`
-	// Keyring is the file with the keys that sign the sources.
+	// Suites lists the APT suites to take packages from, such as bookworm-security. Their mirrors are those that the
+	// building machine is set up with.
+	Suites []string `json:"suites"`
+	// Keyring is the file with the keys that sign the suites.
 	Keyring string `json:"keyring"`
 	// Packages lists the packages to unpack together with everything they depend on.
 	Packages []string `json:"packages"`

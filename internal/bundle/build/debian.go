@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,12 +34,12 @@ func (b *builder) openAPT(ctx context.Context, base bundle.Base, architecture, d
 			return nil, err
 		}
 	}
-	var sources strings.Builder
-	for _, source := range base.Sources {
-		fmt.Fprintf(&sources, "deb [signed-by=%s] %s\n", base.Keyring, source)
+	sources, err := b.aptSources(ctx, base)
+	if err != nil {
+		return nil, err
 	}
-	err := errors.Join(
-		os.WriteFile(filepath.Join(dir, "sources.list"), []byte(sources.String()), 0o644),
+	err = errors.Join(
+		os.WriteFile(filepath.Join(dir, "sources.list"), []byte(sources), 0o644),
 		os.WriteFile(filepath.Join(dir, "status"), nil, 0o644),
 	)
 	if err != nil {
@@ -56,6 +57,31 @@ func (b *builder) openAPT(ctx context.Context, base bundle.Base, architecture, d
 		a.flags = append(a.flags, "-o", setting)
 	}
 	return a, a.run(ctx, "update", "-q", "--error-on=any")
+}
+
+// aptSources gives the lines of a sources.list for the base's suites, at the mirrors that this machine is set up with.
+func (b *builder) aptSources(ctx context.Context, base bundle.Base) (string, error) {
+	out, err := b.tools.output(ctx, command{
+		argv: []string{"apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"},
+	})
+	if err != nil {
+		return "", fmt.Errorf("cannot list this machine's package sources: %w", err)
+	}
+	lines := map[string]bool{}
+	found := map[string]bool{}
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		if len(fields) == 3 && slices.Contains(base.Suites, fields[1]) && fields[2] == "main" {
+			lines[fmt.Sprintf("deb [signed-by=%s] %s\n", base.Keyring, strings.Join(fields, " "))] = true
+			found[fields[1]] = true
+		}
+	}
+	for _, suite := range base.Suites {
+		if !found[suite] {
+			return "", fmt.Errorf("cannot find suite %s in this machine's package sources: build on Debian %s with that suite set up", suite, base.Suite)
+		}
+	}
+	return strings.Join(slices.Sorted(maps.Keys(lines)), ""), nil
 }
 
 func (a *apt) run(ctx context.Context, args ...string) error {

@@ -2,6 +2,7 @@ package create
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"path"
 	"slices"
@@ -93,8 +94,12 @@ func (b *builder) precheck() []call {
 		Ports:   []int{10250, 10256, 10249},
 		Absent: []string{
 			"/etc/kubernetes", "/var/lib/kubelet", "/etc/cni/net.d", b.in.Spec.Runtime.DataDir,
-			"/etc/containerd/config.toml", b.in.Spec.Components.Etcd.DataDir,
+			"/etc/containerd", "/etc/crictl.yaml", b.in.Spec.Components.Etcd.DataDir,
 		},
+	}
+	// What an administrator put there would be overwritten now and removed with the cluster.
+	for _, paths := range []map[string]string{runtimePaths(), kubernetesPaths()} {
+		look.Absent = append(look.Absent, slices.Sorted(maps.Values(paths))...)
 	}
 	if host := b.in.Spec.Endpoint.Host; host != "" && !isIP(host) {
 		look.Names = []string{host}

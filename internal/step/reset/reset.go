@@ -257,8 +257,8 @@ func ourLinks(ctx context.Context, r host.Reader) ([]string, error) {
 	return ours, nil
 }
 
-// newTables lists the nft tables that were not there before the host joined its cluster.
-// Without a record of them only kube-proxy's own tables are known to be ours.
+// newTables lists the nft tables of kube-proxy and iptables that were not there before the host joined its cluster.
+// Without a record only kube-proxy's own tables are known to be ours; a table of another name is somebody else's.
 func newTables(ctx context.Context, r host.Reader) ([]string, error) {
 	now, err := host.QueryTables(ctx, r)
 	if err != nil {
@@ -271,11 +271,17 @@ func newTables(ctx context.Context, r host.Reader) ([]string, error) {
 	before := strings.Split(string(record), "\n")
 	var tables []string
 	for _, t := range now {
-		if strings.HasSuffix(t, " kube-proxy") || (record != nil && !slices.Contains(before, t)) {
+		if strings.HasSuffix(t, " kube-proxy") || (record != nil && ofIPTables(t) && !slices.Contains(before, t)) {
 			tables = append(tables, t)
 		}
 	}
 	return tables, nil
+}
+
+// ofIPTables says whether iptables' nft back end makes a table of that name.
+func ofIPTables(table string) bool {
+	family, name, _ := strings.Cut(table, " ")
+	return slices.Contains([]string{"ip", "ip6"}, family) && slices.Contains([]string{"filter", "nat", "mangle", "raw", "security"}, name)
 }
 
 // withoutChains takes every chain of Kubernetes, flannel and the CNI plugins, and every rule that leads to one, out of an
