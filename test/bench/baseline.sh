@@ -269,7 +269,14 @@ users:
 - name: bench
   user: {token: $token}
 END
-on "${addresses[0]}" 'kubeadm init phase addon all --config /etc/kubernetes/kubeadm.yaml >/dev/null && kubeadm init phase kubelet-finalize all --config /etc/kubernetes/kubeadm.yaml >/dev/null' &
+# CoreDNS that starts before the API's Service works fails its first readiness probe, and the next comes ten seconds later.
+on "${addresses[0]}" 'bash -s' >/dev/null <<'SCRIPT' &
+set -e
+kubeadm init phase addon kube-proxy --config /etc/kubernetes/kubeadm.yaml
+kubeadm init phase kubelet-finalize all --config /etc/kubernetes/kubeadm.yaml
+until [ -e /etc/cni/net.d/10-bench.conflist ] && timeout 1 bash -c '</dev/tcp/10.96.0.1/443' 2>/dev/null; do sleep 0.1; done
+kubeadm init phase addon coredns --config /etc/kubernetes/kubeadm.yaml
+SCRIPT
 addons=$!
 sed -e "s/10\.9\.0\.11/${addresses[0]}/" -e "s#image: .*/flannel:.*#image: $IMAGE_FLANNEL#" "$manifest" |
   "${kubectl[@]}" apply --server-side --validate=false -f - >/dev/null &

@@ -27,7 +27,7 @@ start_server() {
 stop_server() {
   [[ -n ${server:-} ]] || return 0
   kill "$server" 2>/dev/null || true
-  wait "$server" || true
+  wait "$server" || echo "the server ended with exit code $?" >&2
   server=
 }
 

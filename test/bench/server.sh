@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Measures the server by itself: start on an empty disk, idle memory, stop, and memory with many hosts and clusters.
-# Needs SLIPWAY, STORE and KUBERNETES; STARTS (5), HOSTS (10000), CLUSTERS (1000), PORT (18443). The report goes to stdout.
+# Needs SLIPWAY, STORE and KUBERNETES; STARTS (5), HOSTS (10000), CLUSTERS (1000), PORT (18443). The report goes
+# to stdout. KEEP, when set, is a folder that gets the log of the loaded server.
 set -euo pipefail
 : "${SLIPWAY:?}" "${STORE:?}" "${KUBERNETES:?}"
 here=$(cd "$(dirname "$0")" && pwd)
@@ -30,8 +31,8 @@ ready() {
 
 # launch starts a server without waiting for what it says.
 launch() {
-  mkdir -m 700 "$1"
-  "$SLIPWAY" server --data-dir "$1" --bundles "$STORE" --listen "127.0.0.1:$port" >"$1/server.out" 2>"$1/server.log" &
+  mkdir -p -m 700 "$1"
+  "$SLIPWAY" server --data-dir "$1" --bundles "$STORE" --listen "127.0.0.1:$port" >"$1/server.out" 2>>"$1/server.log" &
   server=$!
 }
 
@@ -96,12 +97,12 @@ begun=$(now)
 stop_server
 stop_loaded=$(since "$begun")
 begun=$(now)
-"$SLIPWAY" server --data-dir "$data" --bundles "$STORE" --listen "127.0.0.1:$port" >"$data/server.out" 2>"$data/server.log" &
-server=$!
+launch "$data"
 ready "$data"
 restart_loaded=$(since "$begun")
 quiet >/dev/null
 restarted=$(resident "$server")
+[[ -z ${KEEP:-} ]] || cp "$data/server.log" "$KEEP/loaded-server.log"
 size=$(du -sm --exclude=server.log "$data" | awk '{print $1}')
 
 row() { echo "| $1 | $2 |"; }

@@ -11,8 +11,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestJourney takes three bare hosts to a cluster and back: create with two kills of the server, pods that talk to each
-// other, a node that reboots while the server is down, and a delete that leaves the hosts as they were found.
+// TestJourney takes three bare hosts to a cluster and back: a plan that is read and approved, a create with a cut of every
+// connection and three kills of the server, pods that talk to each other, a node that reboots while the server is down,
+// and a delete with a kill that leaves the hosts as they were found.
 func TestJourney(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
 	defer cancel()
@@ -23,12 +24,12 @@ func TestJourney(t *testing.T) {
 	before := w.hosts(ctx)
 
 	t.Run("plan changes nothing", func(t *testing.T) { w.planOnly(ctx, t, before) })
-	w.createWithKills(ctx, "containerd", "serve-api")
+	w.createWithKills(ctx, "containerd", "serve-api", "join")
 	w.run(ctx, "cluster", "kubeconfig", "demo", "--output", w.kubeconfig)
 	t.Run("nodes", func(t *testing.T) { w.expectNodes(ctx, t, 3) })
 	t.Run("pods talk across nodes", func(t *testing.T) { w.podsTalk(ctx, t) })
 	t.Run("a node comes back without the server", func(t *testing.T) { w.rebootWithoutServer(ctx, t) })
-	w.run(ctx, "cluster", "delete", "demo", "--yes")
+	w.deleteWithKill(ctx, "files")
 	t.Run("hosts are as they were found", func(t *testing.T) {
 		for name, found := range w.hosts(ctx) {
 			if diff := cmp.Diff(before[name], found); diff != "" {

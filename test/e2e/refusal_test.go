@@ -95,6 +95,8 @@ func TestTwoCreatesOnOneHost(t *testing.T) {
 			"  runtime: {dataDir: /data/containerd}\n  components: {etcd: {dataDir: /data/etcd}}\n---\n"
 	}
 	before := w.hosts(ctx)
+	w.dryRun(ctx, t, manifest("first"))
+	watched := w.watchClusters(ctx)
 	w.apply(ctx, manifest("first")+manifest("second"))
 	var winner string
 	until(ctx, t, "the host's holder", func() bool {
@@ -115,11 +117,50 @@ func TestTwoCreatesOnOneHost(t *testing.T) {
 	w.expectSettings(ctx, t)
 	w.run(ctx, "delete", "cluster", loser, "--timeout=60s")
 	w.run(ctx, "delete", "cluster", winner, "--cascade=foreground", "--timeout=120s")
+	seen := watched()
+	for _, want := range []string{"ADDED", "Initializing", "Active", "Deleting", "DELETED"} {
+		if !strings.Contains(seen, want) {
+			t.Errorf("a watch from start to end did not see %s:\n%s", want, seen)
+		}
+	}
 	if out := w.run(ctx, "get", "hostclaims", "-o", "name"); strings.TrimSpace(out) != "" {
 		t.Errorf("hosts are still claimed: %s", out)
 	}
 	if diff := cmp.Diff(before, w.hosts(ctx)); diff != "" {
 		t.Errorf("the host differs from before (-before +after):\n%s", diff)
+	}
+}
+
+// dryRun asks the server to judge a manifest without keeping it, and to explain its fields.
+func (w *world) dryRun(ctx context.Context, t *testing.T, manifest string) {
+	cmd := w.command(ctx, "apply", "--server-side", "--dry-run=server", "-f", "-")
+	cmd.Stdin = strings.NewReader(manifest)
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "server dry run") {
+		t.Errorf("a dry run: %v\n%s", err, out)
+	}
+	if out := w.run(ctx, "get", "clusters,operations", "-o", "name"); out != "" {
+		t.Errorf("a dry run left %s", out)
+	}
+	if out := w.run(ctx, "explain", "cluster.spec.network.podCIDR"); !strings.Contains(out, "172.25.0.0/16") && !strings.Contains(out, "where pods get addresses") {
+		t.Errorf("the field is not explained:\n%s", out)
+	}
+}
+
+// watchClusters watches like any client does; what it gives ends the watch and gives all that was seen.
+func (w *world) watchClusters(ctx context.Context) func() string {
+	w.t.Helper()
+	ctx, stop := context.WithCancel(ctx)
+	var out bytes.Buffer
+	cmd := w.command(ctx, "get", "clusters", "--watch", "--output-watch-events")
+	cmd.Stdout = &out
+	if err := cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	return func() string {
+		stop()
+		// It was ended by us, so how it ended says nothing.
+		_ = cmd.Wait()
+		return out.String()
 	}
 }
 

@@ -12,9 +12,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// planOnly reads a plan for a cluster that does not exist, and proves that no host has changed.
+// planOnly reads a plan for a cluster that does not exist, and proves that nothing has changed.
 func (w *world) planOnly(ctx context.Context, t *testing.T, before map[string]state) {
-	out := w.run(ctx, append([]string{"cluster", "plan"}, w.clusterArgs("looked-at")...)...)
+	out := w.run(ctx, append([]string{"cluster", "plan"}, w.clusterArgs()...)...)
 	for _, want := range []string{"sandbox-1", "sandbox-2", "sandbox-3", "/usr/local/bin/containerd", "after worker/containerd"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the plan does not name %s:\n%s", want, out)
@@ -25,20 +25,23 @@ func (w *world) planOnly(ctx context.Context, t *testing.T, before map[string]st
 			t.Errorf("planning changed host %s (-before +after):\n%s", name, diff)
 		}
 	}
-	w.run(ctx, "delete", "operations", "--all", "--timeout=60s")
+	if out := w.run(ctx, "get", "clusters", "-o", "name"); out != "" {
+		t.Errorf("planning made %s before anyone approved", out)
+	}
 }
 
-func (w *world) clusterArgs(name string) []string {
-	return []string{name, "--kubernetes", w.kubernetes, "--control-plane", "sandbox-1", "--pool", "default=sandbox-2,sandbox-3",
+func (w *world) clusterArgs() []string {
+	return []string{"demo", "--kubernetes", w.kubernetes, "--control-plane", "sandbox-1", "--pool", "default=sandbox-2,sandbox-3",
 		"--label", "default:tier=web", "--cert-san", "demo.example.com"}
 }
 
-// createWithKills creates the cluster demo, cuts the connections to all hosts once, and kills the server without warning
+// createWithKills approves the plan of the cluster demo, cuts the connections to all hosts once, and kills the server without warning
 // when each of the steps has begun.
 func (w *world) createWithKills(ctx context.Context, steps ...string) {
 	w.t.Helper()
 	begun := time.Now()
-	w.run(ctx, append([]string{"cluster", "create", "--no-wait"}, w.clusterArgs("demo")...)...)
+	op := strings.TrimPrefix(strings.TrimSpace(w.run(ctx, "get", "operations", "-l", "slipway.dev/cluster=demo", "-o", "name")), "operation.slipway.dev/")
+	w.run(ctx, "operation", "approve", op, "--plan", w.run(ctx, "get", "operation", op, "-o", "jsonpath={.status.plan.hash}"))
 	until(ctx, w.t, "step runtime-files", func() bool { return w.stepBegun(ctx, "runtime-files") })
 	w.cutConnections(ctx)
 	logf(w.t, begun, "cut every connection in or after step runtime-files")
@@ -50,6 +53,19 @@ func (w *world) createWithKills(ctx context.Context, steps ...string) {
 	}
 	w.run(ctx, "wait", "--for=condition=Ready", "--timeout=10m", "cluster/demo")
 	logf(w.t, begun, "cluster demo created with %d kills", len(steps))
+}
+
+// deleteWithKill deletes the cluster demo and kills the server without warning when the step has begun.
+func (w *world) deleteWithKill(ctx context.Context, step string) {
+	w.t.Helper()
+	begun := time.Now()
+	w.run(ctx, "cluster", "delete", "demo", "--yes", "--no-wait")
+	until(ctx, w.t, "step "+step, func() bool { return w.stepBegun(ctx, step) })
+	w.endServer(syscall.SIGKILL)
+	logf(w.t, begun, "killed the server in or after step %s", step)
+	w.startServer(ctx)
+	w.run(ctx, "wait", "--for=delete", "--timeout=5m", "cluster/demo")
+	logf(w.t, begun, "cluster demo deleted with a kill")
 }
 
 // cutConnections ends every SSH session of every host from the host's side, as a broken network would.

@@ -216,13 +216,13 @@ func (w *world) hosts(ctx context.Context) map[string]state {
 	for _, h := range w.sandboxHosts(ctx) {
 		s := state{}
 		for subject, command := range map[string]string{
-			// Logs, caches and the clock's own files change by themselves.
+			// Logs, caches, what the kernel mounts when it likes (fusectl) and the clock's own files change by themselves.
 			"files": `find / -xdev \( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/tmp -o -path /var/log/journal ` +
 				`-o -path /var/lib/systemd -o -path /root/.bash_history -o -path /var/log/wtmp -o -path /var/log/lastlog -o -path /var/log/btmp ` +
 				`-o -path /var/cache/ldconfig \) -prune -o ! -type d -printf '%M %u:%g %s %p -> %l\n' -o -type d -printf '%M %u:%g %p\n'`,
 			"units":       `systemctl list-unit-files --no-legend --plain | awk '{print $1, $2}'`,
 			"failed":      `systemctl list-units --failed --no-legend --plain | awk '{print $1}'`,
-			"mounts":      `awk '{print $2, $3}' /proc/mounts`,
+			"mounts":      `awk '$3 != "fusectl" {print $2, $3}' /proc/mounts`,
 			"links":       `ip -o link | awk -F'[:@] *' '{print $2}'`,
 			"routes":      `ip route; ip rule`,
 			"nftables":    `nft -s list ruleset`,
