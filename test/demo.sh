@@ -48,7 +48,10 @@ start_server() {
 
 make_hosts() { "$slipway" sandbox up --data-dir "$DATA" --hosts 3 --register; }
 
-wait_bundle() { "$slipway" wait --for=condition=Verified --timeout=10m "bundle/$KUBERNETES"; }
+wait_bundle() {
+  "$slipway" wait --for=create --timeout=1m "bundle/$KUBERNETES" >/dev/null
+  "$slipway" wait --for=condition=Verified --timeout=10m "bundle/$KUBERNETES"
+}
 
 make_cluster() {
   if "$slipway" get cluster demo >/dev/null 2>&1; then

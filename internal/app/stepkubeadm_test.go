@@ -235,15 +235,21 @@ func clusterCases() map[string]stepCase {
 			tainted(b)
 			withNode("")(b)
 		}, drift: []string{"label node-role.kubernetes.io/control-plane"}},
-		"addons": {reason: "with the images of the bundle", step: kubeadm.Addons{Version: "v1.36.3", DNSTag: "v1.14.2"}, prepare: func(b *bench) {
-			b.makes(initPhase("addon all"), func() []client.Object {
+		"proxy": {reason: "with the image of the bundle", step: kubeadm.Proxy{Version: "v1.36.3"}, prepare: func(b *bench) {
+			b.makes(initPhase("addon kube-proxy"), func() []client.Object {
+				return []client.Object{
+					&appsv1.DaemonSet{ObjectMeta: named("kube-system", "kube-proxy"), Spec: appsv1.DaemonSetSpec{Template: template("registry.k8s.io/kube-proxy:v1.36.3")}},
+				}
+			})
+		}, drift: []string{"DaemonSet kube-system/kube-proxy"}},
+		"dns": {reason: "with the image of the bundle", step: kubeadm.DNS{Tag: "v1.14.2"}, prepare: func(b *bench) {
+			b.makes(initPhase("addon coredns"), func() []client.Object {
 				return []client.Object{
 					&appsv1.Deployment{ObjectMeta: named("kube-system", "coredns"), Spec: appsv1.DeploymentSpec{Template: template("registry.k8s.io/coredns/coredns:v1.14.2")}},
-					&appsv1.DaemonSet{ObjectMeta: named("kube-system", "kube-proxy"), Spec: appsv1.DaemonSetSpec{Template: template("registry.k8s.io/kube-proxy:v1.36.3")}},
 					&corev1.Service{ObjectMeta: named("kube-system", "kube-dns")},
 				}
 			})
-		}, drift: []string{"Deployment kube-system/coredns", "DaemonSet kube-system/kube-proxy", "*v1.Service kube-system/kube-dns"}},
+		}, drift: []string{"Deployment kube-system/coredns", "*v1.Service kube-system/kube-dns"}},
 	}
 }
 

@@ -20,7 +20,7 @@ func TestJourney(t *testing.T) {
 	w := newWorld(t)
 	w.startServer(ctx)
 	w.run(ctx, "sandbox", "up", "--data-dir", w.data, "--hosts", "3", "--register")
-	w.run(ctx, "wait", "--for=condition=Verified", "--timeout=10m", "bundle/"+w.kubernetes)
+	w.verifyBundle(ctx)
 	before := w.hosts(ctx)
 
 	t.Run("plan changes nothing", func(t *testing.T) { w.planOnly(ctx, t, before) })

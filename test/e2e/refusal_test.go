@@ -22,7 +22,7 @@ func TestBadInput(t *testing.T) {
 	w := newWorld(t)
 	w.startServer(ctx)
 	w.run(ctx, "sandbox", "up", "--data-dir", w.data, "--hosts", "2", "--register")
-	w.run(ctx, "wait", "--for=condition=Verified", "--timeout=10m", "bundle/"+w.kubernetes)
+	w.verifyBundle(ctx)
 	for name, c := range map[string]struct {
 		reason string
 		args   []string
@@ -86,7 +86,7 @@ func TestTwoCreatesOnOneHost(t *testing.T) {
 	w := newWorld(t)
 	w.startServer(ctx)
 	w.run(ctx, "sandbox", "up", "--data-dir", w.data, "--hosts", "1", "--register")
-	w.run(ctx, "wait", "--for=condition=Verified", "--timeout=10m", "bundle/"+w.kubernetes)
+	w.verifyBundle(ctx)
 	manifest := func(name string) string {
 		return "apiVersion: slipway.dev/v1alpha1\nkind: Cluster\nmetadata: {name: " + name + "}\n" +
 			"spec:\n  kubernetes: {version: " + w.kubernetes + ", dnsDomain: corp.local}\n  controlPlane: {hosts: [sandbox-1]}\n" +

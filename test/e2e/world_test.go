@@ -109,6 +109,13 @@ func (w *world) startServer(ctx context.Context) {
 	}
 }
 
+// verifyBundle waits until the server has found the bundle and read every blob.
+func (w *world) verifyBundle(ctx context.Context) {
+	w.t.Helper()
+	w.run(ctx, "wait", "--for=create", "--timeout=1m", "bundle/"+w.kubernetes)
+	w.run(ctx, "wait", "--for=condition=Verified", "--timeout=10m", "bundle/"+w.kubernetes)
+}
+
 // stopServer stops the server as an operator would.
 func (w *world) stopServer() { w.endServer(syscall.SIGTERM) }
 

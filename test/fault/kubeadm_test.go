@@ -108,7 +108,7 @@ func (n *node) kubeadm(s *fakehost.State, c fakehost.Call) host.Result {
 	phase, known := map[string]func() error{
 		"init certs all": p.certs, "init kubeconfig all": p.kubeconfigs, "init etcd local": p.etcdManifest, "init control-plane all": p.controlPlane,
 		"init kubelet-start": p.kubeletStart, "init upload-config all": p.uploadConfig, "init bootstrap-token": p.bootstrapToken,
-		"init addon all": p.addons, "init mark-control-plane": p.markControlPlane, "init kubelet-finalize all": p.kubeletFinalize,
+		"init addon kube-proxy": p.proxy, "init addon coredns": p.dns, "init mark-control-plane": p.markControlPlane, "init kubelet-finalize all": p.kubeletFinalize,
 		"join kubelet-start": p.join,
 	}[strings.Join(append([]string{c.Argv[1]}, c.Argv[3:len(c.Argv)-2]...), " ")]
 	if !known {
@@ -340,17 +340,22 @@ func (p *phases) bootstrapToken() error {
 		&corev1.ConfigMap{ObjectMeta: in("kube-public", "cluster-info"), Data: map[string]string{"kubeconfig": string(ca)}})...)
 }
 
-func (p *phases) addons() error {
-	template := func(image string) corev1.PodTemplateSpec {
-		return corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{Image: image}}}}
-	}
-	version := p.config["ClusterConfiguration"].KubernetesVersion
+func podTemplate(image string) corev1.PodTemplateSpec {
+	return corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{Image: image}}}}
+}
+
+func (p *phases) dns() error {
 	return p.put(
 		&appsv1.Deployment{ObjectMeta: in("kube-system", "coredns"), Spec: appsv1.DeploymentSpec{Replicas: new(int32(2)),
-			Template: template("registry.k8s.io/coredns/coredns:" + p.config["ClusterConfiguration"].DNS.ImageTag)}},
-		&corev1.Service{ObjectMeta: in("kube-system", "kube-dns")},
+			Template: podTemplate("registry.k8s.io/coredns/coredns:" + p.config["ClusterConfiguration"].DNS.ImageTag)}},
+		&corev1.Service{ObjectMeta: in("kube-system", "kube-dns")})
+}
+
+func (p *phases) proxy() error {
+	version := p.config["ClusterConfiguration"].KubernetesVersion
+	return p.put(
 		&corev1.ConfigMap{ObjectMeta: in("kube-system", "kube-proxy"), Data: map[string]string{"mode": p.config["KubeProxyConfiguration"].Mode}},
-		&appsv1.DaemonSet{ObjectMeta: in("kube-system", "kube-proxy"), Spec: appsv1.DaemonSetSpec{Template: template("registry.k8s.io/kube-proxy:" + version)}})
+		&appsv1.DaemonSet{ObjectMeta: in("kube-system", "kube-proxy"), Spec: appsv1.DaemonSetSpec{Template: podTemplate("registry.k8s.io/kube-proxy:" + version)}})
 }
 
 func (p *phases) markControlPlane() error {

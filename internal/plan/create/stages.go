@@ -307,8 +307,10 @@ func (b *builder) addons() []call {
 	return []call{
 		{"control-plane-network", flannel.ConfigureNode{}},
 		{"network", flannel.Install{Image: b.image(bundle.RoleFlannel).Name, PodCIDR: spec.Network.PodCIDR, APIHost: host, APIPort: port}},
-		{"addons", kubeadm.Addons{Version: spec.Kubernetes.Version, DNSTag: b.image(bundle.RoleCoreDNS).Tag()}},
+		{"proxy", kubeadm.Proxy{Version: spec.Kubernetes.Version}},
 		{"mark-control-plane", kubeadm.MarkControlPlane{Schedulable: len(spec.WorkerHosts()) == 0}},
 		{"finalize-kubelet", kubeadm.FinalizeKubelet{}},
+		{"proxy-available", node.Workloads{DaemonSets: []string{"kube-system/kube-proxy"}}},
+		{"dns", kubeadm.DNS{Tag: b.image(bundle.RoleCoreDNS).Tag()}},
 	}
 }

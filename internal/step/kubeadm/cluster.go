@@ -187,41 +187,64 @@ func (FinalizeKubelet) Apply(ctx context.Context, w step.Writer) error {
 	return runPhase(ctx, w, "init", "kubelet-finalize", "all")
 }
 
-// Addons installs CoreDNS and kube-proxy.
-type Addons struct {
-	// Version is kube-proxy's tag, DNSTag CoreDNS's.
+// Proxy installs kube-proxy.
+type Proxy struct {
+	// Version is the image's tag.
 	Version string `json:"version"`
-	DNSTag  string `json:"dnsTag"`
 }
 
 // ID is stored in plans.
-func (Addons) ID() step.ID { return "kubeadm.addons/v1" }
+func (Proxy) ID() step.ID { return "kubeadm.proxy/v1" }
 
 // Needs tells what must be there.
-func (Addons) Needs() []step.Output { return []step.Output{step.API, step.KubeadmConfig} }
+func (Proxy) Needs() []step.Output { return []step.Output{step.API, step.KubeadmConfig} }
 
-// Check reads which images they run.
-func (a Addons) Check(ctx context.Context, r step.Reader) (step.Drift, error) {
+// Check reads which image it runs.
+func (p Proxy) Check(ctx context.Context, r step.Reader) (step.Drift, error) {
+	var drift step.Drift
+	var proxy appsv1.DaemonSet
+	if _, err := get(ctx, r.Cluster, "kube-system", "kube-proxy", &proxy); err != nil {
+		return nil, err
+	}
+	drift.Want("DaemonSet kube-system/kube-proxy", imageTag(proxy.Spec.Template), p.Version)
+	return drift, nil
+}
+
+// Apply lets kubeadm install it.
+func (Proxy) Apply(ctx context.Context, w step.Writer) error {
+	return runPhase(ctx, w, "init", "addon", "kube-proxy")
+}
+
+// DNS installs CoreDNS. It comes after kube-proxy runs: a CoreDNS that starts before waits half a minute for
+// connections to the API that nothing answers.
+type DNS struct {
+	// Tag is the image's tag.
+	Tag string `json:"tag"`
+}
+
+// ID is stored in plans.
+func (DNS) ID() step.ID { return "kubeadm.dns/v1" }
+
+// Needs tells what must be there.
+func (DNS) Needs() []step.Output { return []step.Output{step.API, step.KubeadmConfig} }
+
+// Check reads which image it runs.
+func (d DNS) Check(ctx context.Context, r step.Reader) (step.Drift, error) {
 	var drift step.Drift
 	var dns appsv1.Deployment
 	if _, err := get(ctx, r.Cluster, "kube-system", "coredns", &dns); err != nil {
 		return nil, err
 	}
-	drift.Want("Deployment kube-system/coredns", imageTag(dns.Spec.Template), a.DNSTag)
-	var proxy appsv1.DaemonSet
-	if _, err := get(ctx, r.Cluster, "kube-system", "kube-proxy", &proxy); err != nil {
-		return nil, err
-	}
-	drift.Want("DaemonSet kube-system/kube-proxy", imageTag(proxy.Spec.Template), a.Version)
+	drift.Want("Deployment kube-system/coredns", imageTag(dns.Spec.Template), d.Tag)
 	if err := wantObject(ctx, &drift, r.Cluster, "kube-system", "kube-dns", &corev1.Service{}); err != nil {
 		return nil, err
 	}
 	return drift, nil
 }
 
-// Apply lets kubeadm install them.
-func (a Addons) Apply(ctx context.Context, w step.Writer) error {
-	return runPhase(ctx, w, "init", "addon", "all")
+// Apply lets kubeadm install it.
+func (DNS) Apply(ctx context.Context, w step.Writer) error {
+	return runPhase(ctx, w, "init", "addon", "coredns")
 }
 
 func imageTag(t corev1.PodTemplateSpec) string {
