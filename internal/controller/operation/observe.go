@@ -57,7 +57,7 @@ func (r *Reconciler) planCreate(ctx context.Context, op *v1alpha1.Operation) (*p
 // wanted gives the spec to create. A cluster of the same name elsewhere is a Terminal error.
 func (r *Reconciler) wanted(ctx context.Context, op *v1alpha1.Operation) (v1alpha1.ClusterSpec, error) {
 	var all v1alpha1.ClusterList
-	if err := r.Client.List(ctx, &all); err != nil {
+	if err := r.Client.List(ctx, &all, client.MatchingFields{"metadata.name": op.Spec.Cluster}); err != nil {
 		return v1alpha1.ClusterSpec{}, fault.NewTransient("APIUnreachable", fmt.Errorf("cannot list clusters: %w", err))
 	}
 	var own *v1alpha1.Cluster

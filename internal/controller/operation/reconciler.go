@@ -338,7 +338,7 @@ func (r *Reconciler) run(op *v1alpha1.Operation, p *plan.Plan) error {
 // runningOther names another operation on the same cluster that runs, or waits in front of this one.
 func (r *Reconciler) runningOther(ctx context.Context, op *v1alpha1.Operation) (string, error) {
 	var all v1alpha1.OperationList
-	if err := r.Client.List(ctx, &all, client.InNamespace(op.Namespace)); err != nil {
+	if err := r.Client.List(ctx, &all, client.InNamespace(op.Namespace), client.MatchingLabels{v1alpha1.LabelCluster: op.Spec.Cluster}); err != nil {
 		return "", fmt.Errorf("cannot list operations: %w", err)
 	}
 	for _, o := range all.Items {
@@ -386,7 +386,7 @@ func (r *Reconciler) forget(ctx context.Context, op *v1alpha1.Operation) error {
 // prune forgets the oldest ended operations of the cluster.
 func (r *Reconciler) prune(ctx context.Context, op *v1alpha1.Operation) error {
 	var all v1alpha1.OperationList
-	if err := r.Client.List(ctx, &all, client.InNamespace(op.Namespace)); err != nil {
+	if err := r.Client.List(ctx, &all, client.InNamespace(op.Namespace), client.MatchingLabels{v1alpha1.LabelCluster: op.Spec.Cluster}); err != nil {
 		return fmt.Errorf("cannot list operations: %w", err)
 	}
 	ended := slices.DeleteFunc(all.Items, func(o v1alpha1.Operation) bool {

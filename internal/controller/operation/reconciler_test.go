@@ -616,7 +616,9 @@ func TestPrune(t *testing.T) {
 				w := newWorld(t)
 				for i := range 25 {
 					name := fmt.Sprintf("op%02d", i)
-					w.create(operationOf("dev", name, creates("demo")))
+					op := operationOf("dev", name, creates("demo"))
+					op.Labels = map[string]string{v1alpha1.LabelCluster: "demo"} // As planning puts it there.
+					w.create(op)
 					at := metav1.NewTime(time.Now().Add(-tc.age - time.Duration(i)*time.Minute))
 					w.set("dev", name, v1alpha1.OperationStatus{Phase: v1alpha1.OperationSucceeded, StartedAt: &at, FinishedAt: &at})
 				}

@@ -31,7 +31,7 @@ func (r *Reconciler) waiting(ctx context.Context, cache client.Reader, op *v1alp
 		return nil
 	}
 	var all v1alpha1.OperationList
-	if err := cache.List(ctx, &all, client.InNamespace(op.Namespace)); err != nil {
+	if err := cache.List(ctx, &all, client.InNamespace(op.Namespace), client.MatchingLabels{v1alpha1.LabelCluster: op.Spec.Cluster}); err != nil {
 		r.Log.Error("cannot look for waiting operations", "error", err)
 		return nil
 	}

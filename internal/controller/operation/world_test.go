@@ -117,6 +117,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	}
 	w := &world{t: t, plans: plans}
 	w.client = clientfake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.Operation{}, &v1alpha1.Cluster{}, &v1alpha1.HostRun{}, &v1alpha1.Host{}).
+		WithIndex(&v1alpha1.Cluster{}, "metadata.name", func(o client.Object) []string { return []string{o.GetName()} }).
 		WithInterceptorFuncs(interceptor.Funcs{Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
 			if w.creating != nil {
 				if err := w.creating(o); err != nil {
