@@ -2,7 +2,7 @@
 # Installs the Debian packages that building bundles and running sandbox hosts need. Running it twice is harmless.
 set -euo pipefail
 packages=(systemd-container mmdebstrap libseccomp-dev pkg-config gcc libc6-dev iproute2 iptables nftables e2fsprogs
-  openssh-server openssh-client zstd)
+  openssh-server openssh-client sudo kmod procps jq)
 missing=()
 for p in "${packages[@]}"; do
   dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")
