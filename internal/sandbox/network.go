@@ -76,7 +76,8 @@ func bridgeExists(bridge string) bool {
 	return err == nil
 }
 
-// removeBridge waits for the last host's port to go, which the kernel does a moment after the host's last process.
+// removeBridge removes the bridge with what is left of its hosts' ports. The kernel drops a port only with the host's
+// network, and dying connections of a cluster can hold that for minutes.
 func removeBridge(ctx context.Context, id identity) error {
 	bridge := id.bridge()
 	if err := closeFilter(ctx, bridge); err != nil {
@@ -85,15 +86,15 @@ func removeBridge(ctx context.Context, id identity) error {
 	if !bridgeExists(bridge) {
 		return nil
 	}
-	err := waitUntil(ctx, 10*time.Second, func() (bool, error) {
-		ports, err := os.ReadDir(filepath.Join("/sys/class/net", bridge, "brif"))
-		if errors.Is(err, fs.ErrNotExist) {
-			return true, nil
+	ports, err := os.ReadDir(filepath.Join("/sys/class/net", bridge, "brif"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot list the ports of bridge %s: %w", bridge, err)
+	}
+	for _, port := range ports {
+		_, err := run(ctx, nil, "ip", "link", "delete", "dev", port.Name())
+		if _, gone := os.Stat(filepath.Join("/sys/class/net", port.Name())); err != nil && gone == nil {
+			return fmt.Errorf("cannot remove port %s of bridge %s: %w", port.Name(), bridge, err)
 		}
-		return len(ports) == 0, err
-	})
-	if err != nil {
-		return fmt.Errorf("cannot wait for the ports of bridge %s to go: %w", bridge, err)
 	}
 	if _, err := run(ctx, nil, "ip", "link", "delete", "dev", bridge, "type", "bridge"); err != nil {
 		return fmt.Errorf("cannot remove bridge %s: %w", bridge, err)

@@ -16,6 +16,9 @@ say() { printf '%s %s\n' "$(date +%T)" "$*" >&2; }
 
 go build -o "$work/load" "$here/load"
 
+row() { echo "| $1 | $2 |"; }
+mib() { echo "$1" | awk '{print $1 " MiB (without mapped files " $2 ", highest " $3 ")"}'; }
+
 # ready asks /readyz as any client may, until it says ok.
 ready() {
   local deadline=$((SECONDS + 60))
@@ -74,18 +77,44 @@ for ((i = 1; i <= starts; i++)); do
   say "start $i: $(tail -n 1 "$work/starts") s, stop $(tail -n 1 "$work/stops") s"
 done
 
+cat <<END
+## Server
+
+| | |
+|---|---|
+END
+row "start on an empty disk to \`/readyz\`" "median $(median <"$work/starts") s of $(sort -n "$work/starts" | tr '\n' ' ')"
+row "SIGTERM to exit" "median $(median <"$work/stops") s of $(sort -n "$work/stops" | tr '\n' ' ')"
+row "resident after 60 idle seconds" "$(mib "$idle")"
+
 data=$work/load-data
 launch "$data"
 ready "$data"
 export KUBECONFIG=$data/admin.kubeconfig
+cat <<END
+
+### $hosts hosts and $clusters clusters
+
+Made through the API. Every host refuses connections on a loopback address of its own (simulated hosts that are down), so every
+operation stops at its checks.
+
+END
 say "making $hosts hosts and $clusters clusters"
 before=$(worked)
-"$work/load" --hosts "$hosts" --clusters "$clusters" --kubernetes "$KUBERNETES" >"$work/load.md"
+"$work/load" --hosts "$hosts" --clusters "$clusters" --kubernetes "$KUBERNETES"
+cat <<END
+
+| | |
+|---|---|
+END
 after_load=$(resident "$server")
+row "resident right after the load" "$(mib "$after_load")"
 say "settling"
 settled_in=$(quiet)
 loaded=$(resident "$server")
+row "resident when settled" "$(mib "$loaded")"
 worked_load=$(echo "$(worked) $before" | awk '{printf "%.0f", $1-$2}')
+row "settled after" "$settled_in s ($worked_load CPU-seconds in all)"
 before=$(worked)
 sleep 60
 idle_cpu=$(echo "$(worked) $before" | awk '{printf "%.1f", ($1-$2)/60*100}')
@@ -105,34 +134,6 @@ restarted=$(resident "$server")
 [[ -z ${KEEP:-} ]] || cp "$data/server.log" "$KEEP/loaded-server.log"
 size=$(du -sm --exclude=server.log "$data" | awk '{print $1}')
 
-row() { echo "| $1 | $2 |"; }
-mib() { echo "$1" | awk '{print $1 " MiB (without mapped files " $2 ", highest " $3 ")"}'; }
-cat <<END
-## Server
-
-| | |
-|---|---|
-END
-row "start on an empty disk to \`/readyz\`" "median $(median <"$work/starts") s of $(sort -n "$work/starts" | tr '\n' ' ')"
-row "SIGTERM to exit" "median $(median <"$work/stops") s of $(sort -n "$work/stops" | tr '\n' ' ')"
-row "resident after 60 idle seconds" "$(mib "$idle")"
-cat <<END
-
-### $hosts hosts and $clusters clusters
-
-Made through the API. Every host refuses connections on a loopback address of its own (simulated hosts that are down), so every
-operation stops at its checks.
-
-END
-cat "$work/load.md"
-cat <<END
-
-| | |
-|---|---|
-END
-row "resident right after the load" "$(mib "$after_load")"
-row "settled after" "$settled_in s ($worked_load CPU-seconds in all)"
-row "resident when settled" "$(mib "$loaded")"
 row "resident a minute later" "$(mib "$after_minute")"
 row "processor when idle" "$idle_cpu % of one"
 row "hosts" "$reasons"

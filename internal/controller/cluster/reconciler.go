@@ -247,6 +247,10 @@ func (r *Reconciler) ready(c *v1alpha1.Cluster, created bool) {
 		if report.known {
 			c.Status.Nodes = report.nodes
 		}
+		if wanted := int32(len(c.Spec.AllHosts())); condition.Status == metav1.ConditionTrue && report.nodes.Total < wanted {
+			condition.Status, condition.Reason = metav1.ConditionFalse, "NodesMissing"
+			condition.Message = fmt.Sprintf("%d of %d hosts have joined; see operation %s", report.nodes.Total, wanted, c.Status.Operation)
+		}
 	}
 	meta.SetStatusCondition(&c.Status.Conditions, condition)
 }
