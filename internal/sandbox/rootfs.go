@@ -39,6 +39,8 @@ mount -o remount,bind,rw /proc/sys
 mount -o remount,rw /sys
 mkdir -p /run/sandbox-sysfs
 mount -t sysfs sysfs /run/sandbox-sysfs
+# Private: what systemd mounts below /sys meanwhile must not appear here as well and keep this mount busy.
+mount --make-private /run/sandbox-sysfs
 for part in module firmware fs/fuse; do
 	[ -d "/run/sandbox-sysfs/$part" ] || continue
 	mkdir -p "/sys/$part"
@@ -48,7 +50,7 @@ if [ -d /run/sandbox-sysfs/fs/bpf ]; then
 	mkdir -p /sys/fs/bpf
 	mount -t bpf bpf /sys/fs/bpf
 fi
-umount /run/sandbox-sysfs
+umount --recursive --lazy /run/sandbox-sysfs
 rmdir /run/sandbox-sysfs
 mount -o remount,ro /sys
 if [ "$(stat -f -c %T /sys/fs/cgroup)" != cgroup2fs ]; then
