@@ -27,6 +27,28 @@ const (
 	AnnotationDeletedBy = "slipway.dev/deleted-by"
 	// AnnotationNeedsCleaning is on a HostClaim whose host could not be cleaned, and names the Operation to retry.
 	AnnotationNeedsCleaning = "slipway.dev/needs-cleaning"
+	// LabelProject is on the namespace and the role bindings of a Project, and names it.
+	LabelProject = "slipway.dev/project"
+	// AnnotationRequestedBy is on a Cluster and an Operation, and names who made it. An admission policy stamps it.
+	AnnotationRequestedBy = "slipway.dev/requested-by"
+	// AnnotationApprovedBy is on an Operation, and names who set spec.approvedPlan. An admission policy stamps it.
+	AnnotationApprovedBy = "slipway.dev/approved-by"
+)
+
+// The types of the Secrets in slipway-system. People may create and delete the first, and none of the others.
+const (
+	// SecretTypeCredential holds what a Credential or a Setting refers to.
+	SecretTypeCredential = "slipway.dev/credential"
+	// SecretTypeKeys holds the keys of a managed cluster.
+	SecretTypeKeys = "slipway.dev/cluster-keys"
+	// SecretTypePassword holds the password hash of a local account.
+	SecretTypePassword = "slipway.dev/password"
+	// SecretTypeSession holds the digest of a browser session.
+	SecretTypeSession = "slipway.dev/session"
+	// SecretTypeToken holds the digest of a personal token.
+	SecretTypeToken = "slipway.dev/token"
+	// SecretTypeSetup holds the digest of a one-time set-up link.
+	SecretTypeSetup = "slipway.dev/setup"
 )
 
 // GroupVersion is the group and version of every kind in this package.
@@ -41,11 +63,14 @@ func AddToScheme(scheme *runtime.Scheme) error {
 		&Bundle{}, &BundleList{},
 		&Cluster{}, &ClusterList{},
 		&Credential{}, &CredentialList{},
+		&Grant{}, &GrantList{},
 		&Host{}, &HostList{},
 		&HostClaim{}, &HostClaimList{},
 		&HostRun{}, &HostRunList{},
 		&Operation{}, &OperationList{},
+		&Project{}, &ProjectList{},
 		&Setting{}, &SettingList{},
+		&User{}, &UserList{},
 	)
 	metav1.AddToGroupVersion(scheme, gv)
 	return nil

@@ -30,6 +30,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"slipway.dev/slipway/api/v1alpha1"
+	"slipway.dev/slipway/internal/access"
+	"slipway.dev/slipway/internal/audit"
 	"slipway.dev/slipway/internal/auth"
 	"slipway.dev/slipway/internal/blob"
 	"slipway.dev/slipway/internal/bundle"
@@ -116,11 +118,16 @@ func RunServer(ctx context.Context, o ServerOptions) (err error) {
 		return errors.Join(err, port.Close())
 	}
 	defer func() { err = errors.Join(err, s.pool.Close()) }()
+	routes, err := gateway.NewRoutes(gateway.RouteDeps{Access: access.NewAuthorizer(s.live), Audit: audit.Discard{}, Log: o.Log},
+		stream.Routes(stream.Deps{Client: s.live, Blobs: s.blobs, Secrets: secrets{s.live}, Log: o.Log})...)
+	if err != nil {
+		return errors.Join(err, port.Close())
+	}
 	handler, err := gateway.NewHandler(gateway.Config{
 		Upstream: plane.GatewayConfig(), Authenticators: []gateway.Authenticator{admin},
 		Checks:   map[string]func(context.Context) error{"apiserver": plane.Ready},
 		Registry: bundle.NewRegistry(s.bundles, auth.NewRegistryTokens(s.live, 0).Authorize),
-		Streams:  stream.New(stream.Deps{Client: s.live, Blobs: s.blobs, Secrets: secrets{s.live}, Log: o.Log}),
+		Routes:   routes,
 		Logger:   o.Log,
 	})
 	if err != nil {

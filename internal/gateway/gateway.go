@@ -34,8 +34,8 @@ type Config struct {
 	Authenticators []Authenticator
 	// Checks are what /readyz asks, by name; all must give nil for the server to be ready.
 	Checks map[string]func(context.Context) error
-	// Streams serves /slipway/ to people who are logged in: what the API cannot carry as objects. It asks RBAC itself.
-	Streams http.Handler
+	// Routes serves /slipway/: what the API cannot carry as objects. Each route has its rule; see NewRoutes.
+	Routes http.Handler
 	// Registry serves /v2/ when set. It does its own authorization: the gateway asks no one.
 	Registry http.Handler
 	// Logger receives what goes wrong behind the port. Nil means silence.
@@ -95,25 +95,39 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (g *gateway) serveUser(w http.ResponseWriter, r *http.Request) {
+	who, err := g.authenticate(r)
+	if err != nil {
+		g.Logger.WarnContext(r.Context(), "cannot authenticate a request", "from", r.RemoteAddr, "err", err)
+		refuse(w, metav1.StatusReasonServiceUnavailable, http.StatusServiceUnavailable, "cannot find out who this request is from; try again")
+		return
+	}
+	if who != nil {
+		r = r.WithContext(withUser(r.Context(), who))
+	}
+	switch {
+	case g.Routes != nil && strings.HasPrefix(r.URL.Path, "/slipway/"):
+		// A route may be open to those who are about to log in; its rule says so.
+		g.Routes.ServeHTTP(w, r)
+	case who == nil:
+		w.Header().Set("WWW-Authenticate", `Bearer realm="slipway"`)
+		refuse(w, metav1.StatusReasonUnauthorized, http.StatusUnauthorized, notLoggedIn)
+	default:
+		g.proxy.ServeHTTP(w, r)
+	}
+}
+
+// authenticate gives the person behind a request, or nil for nobody.
+func (g *gateway) authenticate(r *http.Request) (user.Info, error) {
 	for _, authenticator := range g.Authenticators {
 		who, ok, err := authenticator.Authenticate(r)
 		if err != nil {
-			g.Logger.WarnContext(r.Context(), "cannot authenticate a request", "from", r.RemoteAddr, "err", err)
-			refuse(w, metav1.StatusReasonServiceUnavailable, http.StatusServiceUnavailable, "cannot find out who this request is from; try again")
-			return
+			return nil, err
 		}
 		if ok && who.GetName() != "" {
-			r = r.WithContext(withUser(r.Context(), who))
-			if g.Streams != nil && strings.HasPrefix(r.URL.Path, "/slipway/") {
-				g.Streams.ServeHTTP(w, r)
-				return
-			}
-			g.proxy.ServeHTTP(w, r)
-			return
+			return who, nil
 		}
 	}
-	w.Header().Set("WWW-Authenticate", `Bearer realm="slipway"`)
-	refuse(w, metav1.StatusReasonUnauthorized, http.StatusUnauthorized, "log in: this request has no valid bearer token")
+	return nil, nil
 }
 
 type userKey struct{}
@@ -122,7 +136,7 @@ func withUser(ctx context.Context, who user.Info) context.Context {
 	return context.WithValue(ctx, userKey{}, who)
 }
 
-// UserOf gives the person behind a request that reached Streams.
+// UserOf gives the person behind a request that reached a Route.
 func UserOf(ctx context.Context) (user.Info, bool) { return userOf(ctx) }
 
 func userOf(ctx context.Context) (user.Info, bool) {

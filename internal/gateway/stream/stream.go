@@ -1,5 +1,5 @@
 // Package stream owns what the API cannot carry as objects: plans with their previews, logs followed live,
-// and kubeconfigs. It must never answer anyone whom RBAC does not allow, and it changes nothing.
+// and kubeconfigs. It changes nothing.
 package stream
 
 import (
@@ -16,14 +16,13 @@ import (
 	"sync"
 	"time"
 
-	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"slipway.dev/slipway/api/v1alpha1"
+	"slipway.dev/slipway/internal/access"
 	"slipway.dev/slipway/internal/blob"
 	"slipway.dev/slipway/internal/cluster"
 	"slipway.dev/slipway/internal/gateway"
@@ -51,69 +50,17 @@ type Deps struct {
 
 type handler struct{ Deps }
 
-// New gives the handler of /slipway/v1/.
-func New(deps Deps) http.Handler {
+// Routes gives the routes of plans, logs and kubeconfigs.
+func Routes(deps Deps) []gateway.Route {
 	h := handler{deps}
-	mux := http.NewServeMux()
 	const project = "/slipway/v1/projects/{project}"
-	mux.Handle("GET "+project+"/operations/{name}/plan", h.allowed("get", "operations", "plan", h.plan))
-	mux.Handle("GET "+project+"/operations/{name}/log", h.allowed("get", "operations", "log", h.log))
-	mux.Handle("POST "+project+"/clusters/{name}/kubeconfig", h.allowed("create", "clusters", "kubeconfig", h.kubeconfig))
-	return mux
-}
-
-// allowed asks RBAC whether the person may do verb on the sub-resource, and runs next if so.
-func (h handler) allowed(verb, resource, subresource string, next func(http.ResponseWriter, *http.Request) error) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		err := h.authorize(r, verb, resource, subresource)
-		if err == nil {
-			err = next(w, r)
-		}
-		if err != nil && r.Context().Err() == nil {
-			h.refuse(w, r, err)
-		}
-	})
-}
-
-func (h handler) authorize(r *http.Request, verb, resource, subresource string) error {
-	who, known := gateway.UserOf(r.Context())
-	if !known {
-		return apierrors.NewUnauthorized("log in")
+	rule := func(verb, resource, subresource string) gateway.Rule {
+		return gateway.Rule{RBAC: &access.Attributes{Verb: verb, Resource: resource, Subresource: subresource}}
 	}
-	extra := map[string]authorizationv1.ExtraValue{}
-	for k, v := range who.GetExtra() {
-		extra[k] = v
-	}
-	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
-		User: who.GetName(), Groups: who.GetGroups(), UID: who.GetUID(), Extra: extra,
-		ResourceAttributes: &authorizationv1.ResourceAttributes{
-			Group: v1alpha1.Group, Version: v1alpha1.GroupVersion().Version, Resource: resource, Subresource: subresource,
-			Namespace: r.PathValue("project"), Name: r.PathValue("name"), Verb: verb,
-		},
-	}}
-	if err := h.Client.Create(r.Context(), review); err != nil {
-		return fmt.Errorf("cannot ask who may do this: %w", err)
-	}
-	if !review.Status.Allowed {
-		return apierrors.NewForbidden(v1alpha1.GroupVersion().WithResource(resource).GroupResource(), r.PathValue("name"),
-			fmt.Errorf("%s may not %s %s/%s in project %s", who.GetName(), verb, resource, subresource, r.PathValue("project")))
-	}
-	return nil
-}
-
-// refuse answers with a Status, as the API server does.
-func (h handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	var status apierrors.APIStatus
-	if !errors.As(err, &status) {
-		h.Log.Error("cannot answer", "path", r.URL.Path, "error", err)
-		status = apierrors.NewInternalError(err)
-	}
-	s := status.Status()
-	s.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(int(s.Code))
-	if err := json.NewEncoder(w).Encode(s); err != nil {
-		h.Log.Debug("client went away", "error", err)
+	return []gateway.Route{
+		{Method: "GET", Path: project + "/operations/{name}/plan", Rule: rule("get", "operations", "plan"), Serve: h.plan},
+		{Method: "GET", Path: project + "/operations/{name}/log", Rule: rule("get", "operations", "log"), Long: true, Serve: h.log},
+		{Method: "POST", Path: project + "/clusters/{name}/kubeconfig", Rule: rule("create", "clusters", "kubeconfig"), Verb: "kubeconfig", Serve: h.kubeconfig},
 	}
 }
 
@@ -157,8 +104,7 @@ func (h handler) plan(w http.ResponseWriter, r *http.Request) error {
 			}
 		}
 	}
-	w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(w).Encode(answer)
+	return gateway.WriteJSON(w, answer)
 }
 
 func (h handler) read(ctx context.Context, name string) ([]byte, error) {

@@ -28,6 +28,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"slipway.dev/slipway/api/v1alpha1"
+	"slipway.dev/slipway/internal/access"
+	"slipway.dev/slipway/internal/audit"
 	"slipway.dev/slipway/internal/blob"
 	"slipway.dev/slipway/internal/gateway"
 	"slipway.dev/slipway/internal/operation"
@@ -109,7 +111,11 @@ func newWorld(t *testing.T, lags bool, objects ...client.Object) *world {
 	if lags {
 		deps.Blobs = lagging{w.blobs}
 	}
-	handler, err := gateway.NewHandler(gateway.Config{Upstream: &rest.Config{Host: "https://127.0.0.1:1"}, Authenticators: []gateway.Authenticator{person{}}, Streams: New(deps)})
+	routes, err := gateway.NewRoutes(gateway.RouteDeps{Access: access.NewAuthorizer(w.client), Audit: audit.Discard{}}, Routes(deps)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler, err := gateway.NewHandler(gateway.Config{Upstream: &rest.Config{Host: "https://127.0.0.1:1"}, Authenticators: []gateway.Authenticator{person{}}, Routes: routes})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +196,7 @@ func TestForbidden(t *testing.T) {
 			if err := json.Unmarshal([]byte(body), &status); err != nil || code != http.StatusForbidden || status.Reason != metav1.StatusReasonForbidden || status.Kind != "Status" {
 				t.Errorf("%s: %d %s", tc.reason, code, body)
 			}
-			tc.want.Group, tc.want.Version, tc.want.Namespace = "slipway.dev", "v1alpha1", "dev"
+			tc.want.Group, tc.want.Version, tc.want.Namespace = "slipway.dev", "*", "dev"
 			want := []authorizationv1.SubjectAccessReviewSpec{{User: "ann", UID: "7", Groups: []string{"team"}, Extra: map[string]authorizationv1.ExtraValue{"scope": {"a"}}, ResourceAttributes: &tc.want}}
 			if diff := cmp.Diff(want, w.asked); diff != "" {
 				t.Errorf("question to RBAC (-want +got):\n%s", diff)
@@ -199,10 +205,15 @@ func TestForbidden(t *testing.T) {
 	}
 	t.Run("nobody", func(t *testing.T) {
 		w := newWorld(t, false)
-		recorder := httptest.NewRecorder()
-		New(Deps{Client: w.client, Log: slog.New(slog.DiscardHandler)}).ServeHTTP(recorder, httptest.NewRequest("GET", operationPath+"/plan", nil))
-		if recorder.Code != http.StatusUnauthorized {
-			t.Errorf("a request without a user: %d", recorder.Code)
+		response, err := w.server.Client().Get(w.server.URL + operationPath + "/plan")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := response.Body.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if response.StatusCode != http.StatusUnauthorized {
+			t.Errorf("a request without a user: %s", response.Status)
 		}
 	})
 	t.Run("RBAC away", func(t *testing.T) {
@@ -227,7 +238,7 @@ func TestUnknownPaths(t *testing.T) {
 		"no plan":         {"GET", operationPath + "/plan", http.StatusNotFound},
 		"no operation":    {"GET", "/slipway/v1/projects/dev/operations/none/log", http.StatusNotFound},
 		"no cluster":      {"POST", "/slipway/v1/projects/dev/clusters/none/kubeconfig", http.StatusNotFound},
-		"kubeconfig read": {"GET", configPath, http.StatusMethodNotAllowed},
+		"kubeconfig read": {"GET", configPath, http.StatusNotFound},
 		"out of store":    {"GET", "/slipway/v1/projects/dev/operations/..%2F..%2Fx/plan", http.StatusInternalServerError},
 	} {
 		t.Run(name, func(t *testing.T) {
