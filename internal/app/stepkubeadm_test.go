@@ -214,13 +214,13 @@ func clusterCases() map[string]stepCase {
 			})
 		}, drift: []string{"ConfigMap kube-system/kubeadm-config", "*v1.ConfigMap kube-system/kubelet-config",
 			"*v1.RoleBinding kube-system/kubeadm:nodes-kubeadm-config", "*v1.RoleBinding kube-system/kubeadm:kubelet-config"}},
-		"allow join": {reason: "the token, the signed information and the rights", step: kubeadm.AllowJoin{Token: step.SecretRef{Key: "bootstrap-token"}}, prepare: func(b *bench) {
+		"allow join": {reason: "the token, the public information and the rights", step: kubeadm.AllowJoin{Token: step.SecretRef{Key: "bootstrap-token"}}, prepare: func(b *bench) {
 			b.secrets["bootstrap-token"] = "abcdef.0123456789abcdef"
 			b.makes(initPhase("bootstrap-token"), func() []client.Object {
 				objects := []client.Object{
 					&corev1.Secret{ObjectMeta: named("kube-system", "bootstrap-token-abcdef")},
 					&rbacv1.RoleBinding{ObjectMeta: named("kube-public", "kubeadm:bootstrap-signer-clusterinfo")},
-					&corev1.ConfigMap{ObjectMeta: named("kube-public", "cluster-info"), Data: map[string]string{"jws-kubeconfig-abcdef": "signed"}},
+					&corev1.ConfigMap{ObjectMeta: named("kube-public", "cluster-info")},
 				}
 				for _, name := range bootstrapRights() {
 					objects = append(objects, &rbacv1.ClusterRoleBinding{ObjectMeta: named("", name)})
@@ -284,13 +284,17 @@ func configureCases() map[string]stepCase {
 		"cgroup v1":      {reason: "the kubelet refuses it unless told", settings: with(func(s *kubeadm.Settings) { s.CgroupV1 = true }), target: controlPlane},
 		"conntrack kept": {reason: "in a container its limits cannot be written", settings: with(func(s *kubeadm.Settings) { s.KeepConntrack, s.ProxyMode = true, "iptables" }), target: controlPlane},
 	} {
+		paths := []string{kubeadm.ConfigPath}
+		if strings.HasPrefix(name, "worker") {
+			paths = []string{kubeadm.DiscoveryPath, kubeadm.ConfigPath}
+		}
 		cases["kubeadm "+name] = stepCase{
 			reason: tc.reason, target: tc.target,
 			step: kubeadm.Configure{Settings: tc.settings, Token: step.SecretRef{Key: "bootstrap-token"}, CA: step.SecretRef{Key: "ca.crt"}},
 			prepare: func(b *bench) {
 				b.secrets["bootstrap-token"], b.secrets["ca.crt"] = "abcdef.0123456789abcdef", fixedAuthority
 			},
-			drift: []string{kubeadm.ConfigPath}, golden: []string{kubeadm.ConfigPath},
+			drift: paths, golden: paths,
 		}
 	}
 	return cases

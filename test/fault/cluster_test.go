@@ -164,7 +164,6 @@ func find[T client.Object](s objects, namespace, name string) T {
 const (
 	tick          = 250 * time.Millisecond
 	apiStarts     = 5 * time.Second
-	tokenSigned   = time.Second
 	kubeletLogsIn = time.Second
 	nodeReady     = 3 * time.Second
 	podsAvailable = 6 * time.Second
@@ -183,21 +182,7 @@ func (m *managed) controllers(nodes []*node) {
 			object.Spec.PodCIDR = fmt.Sprintf("172.25.%d.0/24", i)
 		}
 	}
-	m.sign(store)
 	m.workloads(store, nodes)
-}
-
-// sign signs the cluster information for every bootstrap token.
-func (m *managed) sign(store objects) {
-	info := find[*corev1.ConfigMap](store, "kube-public", "cluster-info")
-	if m.lasts("unsigned", info != nil && len(info.Data) == 1) < tokenSigned {
-		return
-	}
-	for _, o := range store {
-		if id, ok := strings.CutPrefix(o.GetName(), "bootstrap-token-"); ok {
-			info.Data["jws-kubeconfig-"+id] = "signed"
-		}
-	}
 }
 
 // workloads counts the pods that run.

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -77,10 +76,8 @@ type kubeadmConfig struct {
 		Taints           []corev1.Taint
 	}
 	Discovery struct {
-		BootstrapToken struct {
-			Token, APIServerEndpoint string
-			CACertHashes             []string
-		}
+		File              struct{ KubeConfigPath string }
+		TLSBootstrapToken string
 	}
 	KubernetesVersion, ControlPlaneEndpoint string
 	APIServer                               struct{ CertSANs []string }
@@ -384,36 +381,39 @@ func (p *phases) kubeletFinalize() error {
 		p.run("systemctl", "restart", "kubelet"))
 }
 
-// join trusts the cluster by its pinned key, and refuses the name of a node that is Ready.
+// join trusts the cluster by the authority in the discovery file, and refuses the name of a node that is Ready.
 func (p *phases) join() error {
-	discovery := p.config["JoinConfiguration"].Discovery.BootstrapToken
+	join := p.config["JoinConfiguration"].Discovery
+	discovery := p.s.Lookup(join.File.KubeConfigPath)
+	if discovery == nil {
+		return fmt.Errorf("cannot read %s", join.File.KubeConfigPath)
+	}
+	trusted, err := clientcmd.Load(discovery.Content)
+	if err != nil {
+		return err
+	}
+	named := trusted.Clusters[trusted.Contexts[trusted.CurrentContext].Cluster]
 	c, err := p.cluster.api()
 	if err != nil {
 		return err
 	}
-	id, value, _ := strings.Cut(discovery.Token, ".")
+	id, value, _ := strings.Cut(join.TLSBootstrapToken, ".")
 	info, token := find[*corev1.ConfigMap](c, "kube-public", "cluster-info"), find[*corev1.Secret](c, "kube-system", "bootstrap-token-"+id)
 	if info == nil || token == nil {
 		return errors.New("couldn't validate the identity of the API Server")
 	}
-	block, _ := pem.Decode([]byte(info.Data["kubeconfig"]))
-	ca, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return err
-	}
-	sum := sha256.Sum256(ca.RawSubjectPublicKeyInfo)
 	switch {
-	case "https://"+discovery.APIServerEndpoint != p.world.endpoint():
+	case named.Server != p.world.endpoint():
 		return errors.New("no route to host")
-	case info.Data["jws-kubeconfig-"+id] == "" || !bytes.Equal(token.Data["token-secret"], []byte(value)):
-		return fmt.Errorf("could not find a JWS signature in the cluster-info ConfigMap for token ID %q", id)
-	case !slices.Contains(discovery.CACertHashes, "sha256:"+hex.EncodeToString(sum[:])):
-		return errors.New("none of the public keys is pinned")
+	case !bytes.Equal(token.Data["token-secret"], []byte(value)):
+		return errors.New("Unauthorized")
+	case strings.TrimSpace(string(named.CertificateAuthorityData)) != strings.TrimSpace(info.Data["kubeconfig"]):
+		return errors.New("certificate signed by unknown authority")
 	}
 	if object := find[*corev1.Node](c, "", p.name); object != nil && object.Status.Conditions[0].Status == corev1.ConditionTrue {
 		return fmt.Errorf("a Node with name %q and status \"Ready\" already exists in the cluster", p.name)
 	}
-	err = errors.Join(p.s.WriteFile("/etc/kubernetes/bootstrap-kubelet.conf", []byte("token: "+discovery.Token+"\n"), 0o600),
+	err = errors.Join(p.s.WriteFile("/etc/kubernetes/bootstrap-kubelet.conf", []byte("token: "+join.TLSBootstrapToken+"\n"), 0o600),
 		p.s.WriteFile(pkiDir+"ca.crt", []byte(info.Data["kubeconfig"]), 0o644))
 	if err != nil {
 		return err

@@ -70,7 +70,7 @@ func (AllowJoin) Needs() []step.Output { return []step.Output{step.API, step.Kub
 // Gives tells what later steps find.
 func (AllowJoin) Gives() []step.Output { return []step.Output{step.JoinInformation} }
 
-// Check looks for the token, the signed cluster information and the rights of joining nodes.
+// Check looks for the token, the public cluster information and the rights of joining nodes.
 func (a AllowJoin) Check(ctx context.Context, r step.Reader) (step.Drift, error) {
 	token, err := r.Secrets.Secret(ctx, a.Token)
 	if err != nil {
@@ -96,9 +96,6 @@ func (a AllowJoin) Check(ctx context.Context, r step.Reader) (step.Drift, error)
 	}
 	if !found {
 		drift.Want("ConfigMap kube-public/cluster-info", "", "present")
-	}
-	if drift.Clean() && info.Data["jws-kubeconfig-"+id] == "" {
-		return nil, fault.NewWaiting("ClusterInfoUnsigned", fmt.Errorf("cannot see the cluster information signed by the controller manager yet"))
 	}
 	return drift, nil
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/yaml"
 
 	"slipway.dev/slipway/internal/host"
@@ -22,6 +24,9 @@ const (
 	Program = "/usr/local/bin/kubeadm"
 	// ConfigPath holds kubeadm's configuration; it contains the bootstrap token, so only root reads it.
 	ConfigPath = "/etc/kubernetes/kubeadm.yaml"
+	// DiscoveryPath tells a joining node where the API is and which authority it must trust. We know both before the
+	// cluster exists, so nobody waits for the controller manager to sign the public cluster information.
+	DiscoveryPath = "/etc/kubernetes/discovery.conf"
 	// Directory holds everything kubeadm writes but the kubelet's state.
 	Directory  = "/etc/kubernetes"
 	pkiDir     = Directory + "/pki"
@@ -58,10 +63,10 @@ type Settings struct {
 	Schedulable bool `json:"schedulable,omitempty"`
 }
 
-// Configure writes kubeadm's configuration.
+// Configure writes kubeadm's configuration, and on a worker what it needs to trust the API.
 type Configure struct {
 	Settings Settings `json:"settings"`
-	// Token is the bootstrap token, and CA the certificate authority that a joining node pins.
+	// Token is the bootstrap token, and CA the certificate authority that a joining node trusts.
 	Token step.SecretRef `json:"token"`
 	CA    step.SecretRef `json:"ca"`
 }
@@ -72,24 +77,57 @@ func (Configure) ID() step.ID { return "kubeadm.configure/v1" }
 // Gives tells what later steps find.
 func (Configure) Gives() []step.Output { return []step.Output{step.KubeadmConfig} }
 
-// Check compares the file.
+// Check compares the files.
 func (c Configure) Check(ctx context.Context, r step.Reader) (step.Drift, error) {
-	f, err := c.file(ctx, r.Secrets, r.Target)
+	files, err := c.files(ctx, r.Secrets, r.Target)
 	if err != nil {
 		return nil, err
 	}
 	var drift step.Drift
-	err = drift.WantFile(ctx, r, ConfigPath, f)
-	return drift, err
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		if err := drift.WantFile(ctx, r, path, files[path]); err != nil {
+			return nil, err
+		}
+	}
+	return drift, nil
 }
 
-// Apply writes the file.
+// Apply writes the files.
 func (c Configure) Apply(ctx context.Context, w step.Writer) error {
-	f, err := c.file(ctx, w.Secrets, w.Target)
+	files, err := c.files(ctx, w.Secrets, w.Target)
 	if err != nil {
 		return err
 	}
-	return w.WriteFile(ctx, ConfigPath, f)
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		if err := w.WriteFile(ctx, path, files[path]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c Configure) files(ctx context.Context, secrets step.Secrets, t step.Target) (map[string]host.File, error) {
+	config, err := c.file(ctx, secrets, t)
+	if err != nil {
+		return nil, err
+	}
+	files := map[string]host.File{ConfigPath: config}
+	if t.ControlPlane {
+		return files, nil
+	}
+	ca, err := secrets.Secret(ctx, c.CA)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the certificate authority: %w", err)
+	}
+	discovery, err := clientcmd.Write(clientcmdapi.Config{
+		Clusters: map[string]*clientcmdapi.Cluster{c.Settings.Name: {Server: "https://" + c.Settings.Endpoint, CertificateAuthorityData: ca}},
+		Contexts: map[string]*clientcmdapi.Context{c.Settings.Name: {Cluster: c.Settings.Name}}, CurrentContext: c.Settings.Name,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot encode %s: %w", DiscoveryPath, err)
+	}
+	files[DiscoveryPath] = host.File{Content: discovery, Mode: 0o600}
+	return files, nil
 }
 
 func (c Configure) file(ctx context.Context, secrets step.Secrets, t step.Target) (host.File, error) {
@@ -97,11 +135,7 @@ func (c Configure) file(ctx context.Context, secrets step.Secrets, t step.Target
 	if err != nil {
 		return host.File{}, fmt.Errorf("cannot read the bootstrap token: %w", err)
 	}
-	ca, err := secrets.Secret(ctx, c.CA)
-	if err != nil {
-		return host.File{}, fmt.Errorf("cannot read the certificate authority: %w", err)
-	}
-	documents := []map[string]any{joinConfiguration(c.Settings, t, string(token), ca)}
+	documents := []map[string]any{joinConfiguration(c.Settings, t, string(token))}
 	if t.ControlPlane {
 		documents = []map[string]any{
 			initConfiguration(c.Settings, t, string(token)), clusterConfiguration(c.Settings),
@@ -132,12 +166,10 @@ func initConfiguration(s Settings, t step.Target, token string) map[string]any {
 	}
 }
 
-func joinConfiguration(s Settings, t step.Target, token string, ca []byte) map[string]any {
+func joinConfiguration(s Settings, t step.Target, token string) map[string]any {
 	return map[string]any{
 		"apiVersion": apiVersion, "kind": "JoinConfiguration",
-		"discovery": map[string]any{"bootstrapToken": map[string]any{
-			"token": token, "apiServerEndpoint": s.Endpoint, "caCertHashes": []string{publicKeyHash(ca)},
-		}},
+		"discovery":        map[string]any{"file": map[string]any{"kubeConfigPath": DiscoveryPath}, "tlsBootstrapToken": token},
 		"nodeRegistration": nodeRegistration(s, t),
 	}
 }

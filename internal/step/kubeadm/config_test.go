@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/clientcmd"
 	kubeproxyv1alpha1 "k8s.io/kube-proxy/config/v1alpha1"
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
 	kubeadmv1beta4 "k8s.io/kubernetes/cmd/kubeadm/app/apis/kubeadm/v1beta4"
@@ -117,10 +118,10 @@ func TestConfiguration(t *testing.T) {
 			same(t, "proxy's pods", "172.25.0.0/16", d.Proxy.ClusterCIDR)
 			same(t, "conntrack", (*int32)(nil), d.Proxy.Conntrack.MaxPerCore)
 		}},
-		"worker": {reason: "it joins by the token and pins the authority", settings: settings(nil), target: worker, check: func(t *testing.T, d documents) {
+		"worker": {reason: "it joins by the token, at an API that the file names", settings: settings(nil), target: worker, check: func(t *testing.T, d documents) {
 			same(t, "init", (*kubeadmv1beta4.InitConfiguration)(nil), d.Init)
-			same(t, "discovery", kubeadmv1beta4.BootstrapTokenDiscovery{Token: "abcdef.0123456789abcdef", APIServerEndpoint: "10.9.0.11:6443",
-				CACertHashes: []string{publicKeyHash(ca.CertPEM())}}, *d.Join.Discovery.BootstrapToken)
+			same(t, "discovery", kubeadmv1beta4.Discovery{TLSBootstrapToken: "abcdef.0123456789abcdef",
+				File: &kubeadmv1beta4.FileDiscovery{KubeConfigPath: DiscoveryPath}}, d.Join.Discovery)
 			same(t, "taints", []corev1.Taint{}, d.Join.NodeRegistration.Taints)
 			same(t, "arguments", []kubeadmv1beta4.Arg{{Name: "node-ip", Value: "10.9.0.21"}}, d.Join.NodeRegistration.KubeletExtraArgs)
 		}},
@@ -146,14 +147,30 @@ func TestConfiguration(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Log(tc.reason)
 			c := Configure{Settings: tc.settings, Token: step.SecretRef{Key: Token}, CA: step.SecretRef{Key: CACert}}
-			f, err := c.file(t.Context(), vault{Token: []byte("abcdef.0123456789abcdef"), CACert: ca.CertPEM()}, tc.target)
+			files, err := c.files(t.Context(), vault{Token: []byte("abcdef.0123456789abcdef"), CACert: ca.CertPEM()}, tc.target)
 			if err != nil {
 				t.Fatal(err)
 			}
+			f := files[ConfigPath]
 			if f.Mode != 0o600 {
 				t.Errorf("mode %o: it holds the bootstrap token", f.Mode)
 			}
 			tc.check(t, decode(t, f.Content))
+			discovery, wanted := files[DiscoveryPath]
+			if wanted == tc.target.ControlPlane {
+				t.Errorf("discovery file: %v; only a node that joins needs one", wanted)
+			}
+			if !wanted {
+				return
+			}
+			config, err := clientcmd.Load(discovery.Content)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cluster := config.Clusters[config.Contexts[config.CurrentContext].Cluster]
+			same(t, "API", "https://10.9.0.11:6443", cluster.Server)
+			same(t, "authority", string(ca.CertPEM()), string(cluster.CertificateAuthorityData))
+			same(t, "users", 0, len(config.AuthInfos))
 		})
 	}
 }

@@ -1,11 +1,8 @@
 package kubeadm
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -224,14 +221,4 @@ func covers(leaf *x509.Certificate, san string) bool {
 		return slices.ContainsFunc(leaf.IPAddresses, ip.Equal)
 	}
 	return slices.Contains(leaf.DNSNames, san)
-}
-
-// publicKeyHash is the pin that kubeadm's discovery checks: the SHA-256 of the certificate's public key.
-func publicKeyHash(ca []byte) string {
-	c := parseCertificate(bytes.TrimSpace(ca))
-	if c == nil {
-		return ""
-	}
-	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
-	return "sha256:" + hex.EncodeToString(sum[:])
 }
