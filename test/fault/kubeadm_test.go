@@ -392,6 +392,9 @@ func (p *phases) join() error {
 	if err != nil {
 		return err
 	}
+	if err := clientcmd.Validate(*trusted); err != nil {
+		return err
+	}
 	named := trusted.Clusters[trusted.Contexts[trusted.CurrentContext].Cluster]
 	c, err := p.cluster.api()
 	if err != nil {

@@ -115,13 +115,20 @@ func (c Configure) files(ctx context.Context, secrets step.Secrets, t step.Targe
 	if t.ControlPlane {
 		return files, nil
 	}
+	token, err := secrets.Secret(ctx, c.Token)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the bootstrap token: %w", err)
+	}
 	ca, err := secrets.Secret(ctx, c.CA)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the certificate authority: %w", err)
 	}
+	// kubeadm refuses a file whose context names no user.
 	discovery, err := clientcmd.Write(clientcmdapi.Config{
-		Clusters: map[string]*clientcmdapi.Cluster{c.Settings.Name: {Server: "https://" + c.Settings.Endpoint, CertificateAuthorityData: ca}},
-		Contexts: map[string]*clientcmdapi.Context{c.Settings.Name: {Cluster: c.Settings.Name}}, CurrentContext: c.Settings.Name,
+		Clusters:       map[string]*clientcmdapi.Cluster{c.Settings.Name: {Server: "https://" + c.Settings.Endpoint, CertificateAuthorityData: ca}},
+		AuthInfos:      map[string]*clientcmdapi.AuthInfo{c.Settings.Name: {Token: string(token)}},
+		Contexts:       map[string]*clientcmdapi.Context{c.Settings.Name: {Cluster: c.Settings.Name, AuthInfo: c.Settings.Name}},
+		CurrentContext: c.Settings.Name,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot encode %s: %w", DiscoveryPath, err)

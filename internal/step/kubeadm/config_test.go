@@ -170,7 +170,10 @@ func TestConfiguration(t *testing.T) {
 			cluster := config.Clusters[config.Contexts[config.CurrentContext].Cluster]
 			same(t, "API", "https://10.9.0.11:6443", cluster.Server)
 			same(t, "authority", string(ca.CertPEM()), string(cluster.CertificateAuthorityData))
-			same(t, "users", 0, len(config.AuthInfos))
+			same(t, "token", "abcdef.0123456789abcdef", config.AuthInfos[config.Contexts[config.CurrentContext].AuthInfo].Token)
+			if err := clientcmd.Validate(*config); err != nil {
+				t.Errorf("kubeadm refuses the file: %v", err)
+			}
 		})
 	}
 }
