@@ -40,6 +40,7 @@ type OperationSpec struct {
 	// Cluster is the target, in the same project.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=40
+	// +kubebuilder:validation:Pattern=`^[a-z]([-a-z0-9]*[a-z0-9])?$`
 	Cluster string `json:"cluster"`
 	// Wanted is the cluster to make when the Cluster does not exist yet; it is created on approval.
 	// +optional

@@ -19,6 +19,7 @@ import (
 	"slipway.dev/slipway/api/crd"
 	"slipway.dev/slipway/api/v1alpha1"
 	"slipway.dev/slipway/catalog"
+	"slipway.dev/slipway/internal/auth"
 	"slipway.dev/slipway/internal/bundle"
 	"slipway.dev/slipway/internal/cluster"
 	"slipway.dev/slipway/internal/gateway"
@@ -30,8 +31,11 @@ import (
 
 	bundlecontroller "slipway.dev/slipway/internal/controller/bundle"
 	clustercontroller "slipway.dev/slipway/internal/controller/cluster"
+	grantcontroller "slipway.dev/slipway/internal/controller/grant"
 	hostcontroller "slipway.dev/slipway/internal/controller/host"
 	operationcontroller "slipway.dev/slipway/internal/controller/operation"
+	projectcontroller "slipway.dev/slipway/internal/controller/project"
+	usercontroller "slipway.dev/slipway/internal/controller/user"
 )
 
 // addControllers adds one controller a kind.
@@ -44,9 +48,11 @@ func addControllers(ctx context.Context, s *parts, owner string, platform operat
 	if err != nil {
 		return err
 	}
-	access := cluster.NewAccess(s.pool, secrets{s.live}, locate(s.live))
+	values := secrets{learningReader{s.live, s.unprintable}}
+	access := cluster.NewAccess(s.pool, values, locate(s.live))
+	s.clusters = access
 	engine, err := operation.New(operation.Deps{
-		Client: s.live, Sessions: s.pool, Steps: registry, Secrets: secrets{s.live}, Blobs: blobs{s.bundles},
+		Client: s.live, Sessions: s.pool, Steps: registry, Secrets: values, Blobs: blobs{s.bundles}, Unprintable: s.unprintable,
 		Cluster: func(namespace, name string) (step.ClusterReader, step.ClusterWriter) {
 			connection := access.Connection(namespace, name)
 			return connection, connection
@@ -59,7 +65,7 @@ func addControllers(ctx context.Context, s *parts, owner string, platform operat
 	for name, setup := range map[string]func() error{
 		"host": func() error {
 			return hostcontroller.Setup(ctx, s.manager, hostcontroller.Deps{
-				Client: s.manager.GetClient(), Live: s.live, Sessions: s.pool, Scan: ssh.Scan, Log: log,
+				Client: s.manager.GetClient(), Live: s.live, Sessions: s.pool, Scan: ssh.Scan, Log: log, Redact: s.unprintable.Redact,
 				Lookup: func(ctx context.Context, name string) ([]netip.Addr, error) {
 					return net.DefaultResolver.LookupNetIP(ctx, "ip", name)
 				},
@@ -70,14 +76,21 @@ func addControllers(ctx context.Context, s *parts, owner string, platform operat
 		},
 		"operation": func() error {
 			return operationcontroller.Setup(ctx, s.manager, operationcontroller.Deps{
-				Client: s.live, Engine: engine, Plans: s.blobs, Log: log, Platform: platform, Systems: systems,
+				Client: s.live, Engine: engine, Plans: s.blobs, Audit: s.audit, Log: log, Platform: platform, Systems: systems,
 				Bundle: func(ctx context.Context, version string) (*bundle.Manifest, string, error) {
 					return bundlecontroller.Usable(ctx, s.live, s.bundles, version)
 				},
 			})
 		},
 		"cluster": func() error {
-			return clustercontroller.Setup(ctx, s.manager, clustercontroller.Deps{Client: s.live, Access: access, Log: log})
+			return clustercontroller.Setup(ctx, s.manager, clustercontroller.Deps{Client: s.live, Access: access, Log: log, Redact: s.unprintable.Redact})
+		},
+		"project": func() error {
+			return projectcontroller.Setup(ctx, s.manager, projectcontroller.Deps{Client: s.live, Log: log})
+		},
+		"grant": func() error { return grantcontroller.Setup(ctx, s.manager, grantcontroller.Deps{}) },
+		"user": func() error {
+			return usercontroller.Setup(ctx, s.manager, usercontroller.Deps{Live: s.live, Password: auth.NewAccounts(auth.AccountsConfig{Client: s.live}).PasswordState})
 		},
 	} {
 		if err := setup(); err != nil {

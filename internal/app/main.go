@@ -13,14 +13,21 @@ import (
 	"k8s.io/component-base/version"
 	"k8s.io/klog/v2"
 
+	"slipway.dev/slipway/internal/cli/audit"
 	"slipway.dev/slipway/internal/cli/bundle"
 	"slipway.dev/slipway/internal/cli/cluster"
+	"slipway.dev/slipway/internal/cli/grant"
 	"slipway.dev/slipway/internal/cli/host"
 	"slipway.dev/slipway/internal/cli/kubectl"
+	"slipway.dev/slipway/internal/cli/login"
 	"slipway.dev/slipway/internal/cli/operation"
 	"slipway.dev/slipway/internal/cli/output"
+	"slipway.dev/slipway/internal/cli/project"
 	"slipway.dev/slipway/internal/cli/sandbox"
 	"slipway.dev/slipway/internal/cli/server"
+	usercli "slipway.dev/slipway/internal/cli/user"
+	"slipway.dev/slipway/internal/controlplane"
+	"slipway.dev/slipway/internal/pki"
 )
 
 // Version is this binary's version; the build sets it.
@@ -55,28 +62,44 @@ func command(streams genericiooptions.IOStreams) *cobra.Command {
 	getter := kubectl.Getter(flags, defaultKubeconfig)
 	deps := output.Deps{Streams: streams, Terminal: isTerminal(streams), Connect: output.Connect(getter)}
 	root.AddCommand(
-		server.New(runServer, streams.Out, streams.ErrOut, defaultDataDir),
+		server.New(server.Actions{Run: runServer, RotateKey: controlplane.RotateKey, RotateAdminToken: rotateAdminToken}, streams.Out, streams.ErrOut, defaultDataDir),
 		sandbox.New(sandbox.Registrar(deps), defaultDataDir),
 		bundle.NewCommand(),
 		host.New(deps),
 		cluster.New(deps),
 		operation.New(deps),
+		project.New(deps),
+		usercli.New(deps),
+		grant.New(deps),
+		audit.New(deps, defaultDataDir),
 		newVersion(deps),
 	)
+	root.AddCommand(login.New(login.Config{Deps: deps, Kubeconfig: personalKubeconfig})...)
 	root.AddCommand(kubectl.Commands("slipway", kubectl.Factory(flags, defaultKubeconfig), streams)...)
 	return root
 }
 
 func runServer(ctx context.Context, o server.Options) error {
-	return RunServer(ctx, ServerOptions{DataDir: o.DataDir, Bundles: o.Bundles, Listen: o.Listen, Names: o.Names, Version: Version, Log: o.Log, Ready: o.Ready})
+	return RunServer(ctx, ServerOptions{
+		DataDir: o.DataDir, EncryptionKeyDir: o.EncryptionKeyDir, Bundles: o.Bundles, Listen: o.Listen, Names: o.Names,
+		Certificate: pki.CertificateFiles{Certificate: o.TLSCert, Key: o.TLSKey, CA: o.TLSCA},
+		Version:     Version, Log: o.Log, Ready: o.Ready, Trust: o.Trust, SetUp: o.SetUp,
+	})
+}
+
+// personalKubeconfig is where `slipway login` keeps the login.
+func personalKubeconfig() (string, error) {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("cannot find the home directory: %w", err)
+	}
+	return filepath.Join(home, ".slipway", "kubeconfig"), nil
 }
 
 // defaultKubeconfig is what a command uses on the server's own machine, or after `slipway login`.
 func defaultKubeconfig() (string, error) {
-	if home, err := os.UserHomeDir(); err == nil {
-		if path := filepath.Join(home, ".slipway", "kubeconfig"); exists(path) {
-			return path, nil
-		}
+	if path, err := personalKubeconfig(); err == nil && exists(path) {
+		return path, nil
 	}
 	if path := filepath.Join(defaultDataDir, AdminKubeconfig); exists(path) {
 		return path, nil

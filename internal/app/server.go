@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -27,6 +28,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"slipway.dev/slipway/api/v1alpha1"
@@ -35,12 +37,20 @@ import (
 	"slipway.dev/slipway/internal/auth"
 	"slipway.dev/slipway/internal/blob"
 	"slipway.dev/slipway/internal/bundle"
+	"slipway.dev/slipway/internal/cluster"
 	"slipway.dev/slipway/internal/controlplane"
 	"slipway.dev/slipway/internal/gateway"
+	"slipway.dev/slipway/internal/gateway/auditlog"
+	"slipway.dev/slipway/internal/gateway/clusterproxy"
+	"slipway.dev/slipway/internal/gateway/login"
+	"slipway.dev/slipway/internal/gateway/own"
 	"slipway.dev/slipway/internal/gateway/stream"
 	"slipway.dev/slipway/internal/host/ssh"
+	"slipway.dev/slipway/internal/pki"
+	"slipway.dev/slipway/internal/secret"
 
 	hostcontroller "slipway.dev/slipway/internal/controller/host"
+	projectcontroller "slipway.dev/slipway/internal/controller/project"
 )
 
 // AdminKubeconfig is the file in the data directory that lets root on this machine in.
@@ -53,6 +63,10 @@ const BundleDir = "bundles"
 type ServerOptions struct {
 	// DataDir holds everything the server keeps. It is made when missing.
 	DataDir string
+	// EncryptionKeyDir holds the key that encrypts Secrets; empty means keys below DataDir.
+	EncryptionKeyDir string
+	// Certificate is the organisation's own; the zero value means none.
+	Certificate pki.CertificateFiles
 	// Bundles is the bundle store; default BundleDir below DataDir.
 	Bundles string
 	// Listen is the address of the one TLS port, HOST:PORT.
@@ -64,6 +78,11 @@ type ServerOptions struct {
 	Log     *slog.Logger
 	// Ready is called once the server answers.
 	Ready func(url string)
+	// Trust is called after Ready with the fingerprints of the certificate authorities that clients must trust.
+	Trust func(fingerprints []string)
+	// SetUp is called after Ready, with the one-time link by which admin gets a password, while there is none. It must
+	// show the link to the person who started the server, and to nobody else.
+	SetUp func(link string)
 }
 
 // Scheme knows Kubernetes' own kinds and ours.
@@ -80,19 +99,25 @@ func Scheme() (*runtime.Scheme, error) {
 // RunServer runs a server until ctx ends, and then stops it cleanly.
 func RunServer(ctx context.Context, o ServerOptions) (err error) {
 	utilruntime.ReallyCrash = false // One request must never end the whole server.
+	unprintable := &secret.Set{}
+	o.Log = slog.New(unprintable.Handler(o.Log.Handler()))
 	ctrl.SetLogger(logr.FromSlogHandler(o.Log.Handler()))
 	crds, err := crds()
 	if err != nil {
 		return err
 	}
-	// The control plane first: it owns the lock of the data directory.
-	plane, err := controlplane.Start(ctx, controlplane.Config{DataDir: o.DataDir, Version: o.Version, CRDs: crds, Logger: o.Log})
+	// The control plane first: it owns the lock of the data directory, opens the audit log under it and closes that last.
+	var trail *audit.Log
+	plane, err := controlplane.Start(ctx, controlplane.Config{OpenAudit: func() (_ controlplane.AuditLog, err error) {
+		trail, err = openAudit(o.DataDir, o.Version, o.Log)
+		return quietAudit{trail, unprintable}, err
+	}, DataDir: o.DataDir, EncryptionKeyDir: o.EncryptionKeyDir, Version: o.Version, CRDs: crds, Logger: o.Log})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, plane.Stop(context.WithoutCancel(ctx))) }()
 	port, err := gateway.Listen(ctx, gateway.PortConfig{
-		Address: o.Listen, DataDir: o.DataDir, Names: o.Names, MoreNames: platformNames(ctx, plane.RESTConfig(), o.Log), Logger: o.Log,
+		Address: o.Listen, DataDir: o.DataDir, Certificate: o.Certificate, Names: o.Names, MoreNames: platformNames(ctx, plane.RESTConfig(), o.Log), Logger: o.Log,
 	})
 	if err != nil {
 		return err
@@ -113,31 +138,69 @@ func RunServer(ctx context.Context, o ServerOptions) (err error) {
 		case <-ctx.Done():
 		}
 	}()
-	s, err := newServer(ctx, o, plane.RESTConfig(), port)
+	s, err := newServer(ctx, o, plane.RESTConfig(), port, unprintable, quietAudit{trail, unprintable})
 	if err != nil {
 		return errors.Join(err, port.Close())
 	}
 	defer func() { err = errors.Join(err, s.pool.Close()) }()
-	routes, err := gateway.NewRoutes(gateway.RouteDeps{Access: access.NewAuthorizer(s.live), Audit: audit.Discard{}, Log: o.Log},
-		stream.Routes(stream.Deps{Client: s.live, Blobs: s.blobs, Secrets: secrets{s.live}, Log: o.Log})...)
+	authorizer := access.NewAuthorizer(s.live)
+	mine := own.Deps{Client: s.live, Cache: s.manager.GetClient(), Access: authorizer}
+	people := newPeople(s.live, admin, port.CACert, o.Log)
+	long := gateway.NewLong(gateway.LongDeps{Authenticators: people.authenticators, Client: s.live, Log: o.Log})
+	if err := watchRights(ctx, s.manager.GetCache(), long.Changed); err != nil {
+		return errors.Join(err, port.Close())
+	}
+	routes, err := gateway.NewRoutes(gateway.RouteDeps{Access: authorizer, Audit: s.audit, Long: long, Log: o.Log}, slices.Concat(
+		stream.Routes(stream.Deps{Client: s.live, Blobs: s.blobs, Log: o.Log}),
+		clusterproxy.Routes(clusterproxy.Deps{
+			Client: s.live, Access: authorizer, Tokens: people.Tokens, CA: port.CACert, Log: o.Log,
+			Config: func(ctx context.Context, project, name string) (*rest.Config, error) {
+				return s.clusters.Connection(project, name).Config(ctx)
+			},
+		}),
+		own.Routes(mine),
+		login.Routes(people.Deps),
+		auditlog.Routes(trail),
+	)...)
 	if err != nil {
 		return errors.Join(err, port.Close())
 	}
 	handler, err := gateway.NewHandler(gateway.Config{
-		Upstream: plane.GatewayConfig(), Authenticators: []gateway.Authenticator{admin},
-		Checks:   map[string]func(context.Context) error{"apiserver": plane.Ready},
+		Upstream: plane.GatewayConfig(), Authenticators: people.authenticators, Long: long,
+		Checks:   map[string]func(context.Context) error{"apiserver": plane.Ready, "audit": trail.Ready},
 		Registry: bundle.NewRegistry(s.bundles, auth.NewRegistryTokens(s.live, 0).Authorize),
 		Routes:   routes,
+		Lists:    own.Lists(mine),
+		Audit:    s.audit,
 		Logger:   o.Log,
 	})
+	if err != nil {
+		return errors.Join(err, port.Close())
+	}
+	setup, err := people.setupLink(ctx, port.Addr(), o.Names)
 	if err != nil {
 		return errors.Join(err, port.Close())
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return port.Serve(ctx, handler) })
 	group.Go(func() error { return s.manager.Start(ctx) })
+	group.Go(func() error { return trail.Retain(ctx, auditDays(s.live)) })
+	group.Go(func() error {
+		long.Run(ctx)
+		return nil
+	})
+	group.Go(func() error {
+		auth.Sweep(ctx, s.live, o.Log)
+		return nil
+	})
 	if o.Ready != nil {
 		o.Ready(port.URL())
+	}
+	if o.Trust != nil {
+		o.Trust(fingerprints(port.CACert()))
+	}
+	if setup != "" && o.SetUp != nil {
+		o.SetUp(setup)
 	}
 	err = group.Wait()
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
@@ -150,23 +213,35 @@ func RunServer(ctx context.Context, o ServerOptions) (err error) {
 type parts struct {
 	manager ctrl.Manager
 	// live talks to the API itself, past every cache.
-	live    client.WithWatch
-	pool    *ssh.Pool
-	blobs   *blob.Directory
-	bundles *bundle.Store
+	live client.WithWatch
+	pool *ssh.Pool
+	// clusters reaches the managed clusters.
+	clusters *cluster.Access
+	blobs    *blob.Directory
+	bundles  *bundle.Store
+	audit    audit.Recorder
+	// unprintable knows every secret value.
+	unprintable *secret.Set
 }
 
-func newServer(ctx context.Context, o ServerOptions, config *rest.Config, port *gateway.Port) (*parts, error) {
+func newServer(ctx context.Context, o ServerOptions, config *rest.Config, port *gateway.Port, unprintable *secret.Set, recorder audit.Recorder) (*parts, error) {
 	scheme, err := Scheme()
 	if err != nil {
 		return nil, err
 	}
-	s := &parts{}
+	s := &parts{unprintable: unprintable, audit: recorder}
 	if s.live, err = client.NewWithWatch(config, client.Options{Scheme: scheme}); err != nil {
 		return nil, fmt.Errorf("cannot make the platform client: %w", err)
 	}
 	owner, err := prepareStore(ctx, s.live)
 	if err != nil {
+		return nil, err
+	}
+	// Before the port is served: nobody may meet an API without rules.
+	if err := access.Apply(ctx, s.live); err != nil {
+		return nil, err
+	}
+	if err := projectcontroller.First(ctx, s.live, o.Log); err != nil {
 		return nil, err
 	}
 	if s.bundles, err = bundle.Open(cmp.Or(o.Bundles, filepath.Join(o.DataDir, BundleDir))); err != nil {
@@ -178,6 +253,8 @@ func newServer(ctx context.Context, o ServerOptions, config *rest.Config, port *
 	s.manager, err = ctrl.NewManager(config, ctrl.Options{
 		Scheme:  scheme,
 		Metrics: server.Options{BindAddress: "0"},
+		// The list of controllers keeps their names apart; one process may run one server after another.
+		Controller: ctrlconfig.Controller{SkipNameValidation: new(true)},
 		Cache: cache.Options{
 			ByObject:         hostcontroller.CacheByObject(),
 			DefaultTransform: cache.TransformStripManagedFields(),
@@ -186,7 +263,11 @@ func newServer(ctx context.Context, o ServerOptions, config *rest.Config, port *
 	if err != nil {
 		return nil, fmt.Errorf("cannot make the controllers' manager: %w", err)
 	}
-	s.pool = ssh.NewPool(hostcontroller.Resolver(s.manager.GetClient()))
+	s.pool = ssh.NewPool(hostcontroller.Resolver(learningReader{s.manager.GetClient(), unprintable}))
+	s.pool.Login = hostcontroller.Logins(recorder)
+	if err := learnSecrets(ctx, s.manager.GetCache(), unprintable); err != nil {
+		return nil, err
+	}
 	platform, err := platform(port)
 	if err != nil {
 		return nil, err

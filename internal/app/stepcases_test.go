@@ -7,11 +7,13 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"slipway.dev/slipway/internal/host"
 	fakehost "slipway.dev/slipway/internal/host/fake"
 	"slipway.dev/slipway/internal/step"
+	"slipway.dev/slipway/internal/step/access"
 	"slipway.dev/slipway/internal/step/bundlefile"
 	"slipway.dev/slipway/internal/step/containerd"
 	"slipway.dev/slipway/internal/step/flannel"
@@ -89,9 +91,14 @@ func runtimeCases() map[string]stepCase {
 		b.secrets["registry-token"] = "0123456789abcdef"
 		b.loads("containerd.service", containerdConfig)
 	}
+	// Two images that share a layer.
+	manifest := func(of string) string {
+		return `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"digest":"` + digestOf(of) + `"},"layers":[{"digest":"` + digestOf("layer") + `"}]}`
+	}
 	pin := containerd.PinImages{Images: []containerd.Image{
-		{Name: "registry.k8s.io/pause:3.10.2", Digest: digestOf("registry.k8s.io/pause:3.10.2"), Architecture: "amd64"},
-		{Name: "registry.k8s.io/etcd:3.6.8-0", Digest: digestOf("registry.k8s.io/etcd:3.6.8-0"), Architecture: "amd64"},
+		{Name: "registry.k8s.io/pause:3.10.2", Digest: digestOf(manifest("pause")), Architecture: "amd64"},
+		{Name: "registry.k8s.io/etcd:3.6.8-0", Digest: digestOf(manifest("etcd")), Architecture: "amd64"},
+		{Name: "registry.k8s.io/kube-proxy:v1.36.3", Digest: digestOf(manifest("proxy")), Architecture: "amd64"},
 		{Name: "registry.k8s.io/etcd:3.6.8-0", Digest: digestOf("arm"), Architecture: "arm64"},
 	}}
 	install := bundlefile.Install{Output: step.KubernetesFiles, Files: []bundlefile.File{
@@ -111,9 +118,12 @@ func runtimeCases() map[string]stepCase {
 			b.write("/usr/local/bin/ctr", "ctr")
 			b.write("/run/containerd/containerd.sock", "")
 			b.host.Do(func(s *fakehost.State) {
-				s.Images["registry.k8s.io/pause:3.10.2"] = host.Image{Digest: digestOf("registry.k8s.io/pause:3.10.2")}
+				s.Images["registry.k8s.io/pause:3.10.2"] = host.Image{Digest: digestOf(manifest("pause"))}
 			})
-		}, drift: []string{"image registry.k8s.io/pause:3.10.2 io.cri-containerd.pinned", "image registry.k8s.io/etcd:3.6.8-0"}},
+			for _, content := range []string{manifest("etcd"), manifest("proxy"), "etcd", "proxy", "layer"} {
+				b.blobs[digestOf(content)] = content
+			}
+		}, drift: []string{"image registry.k8s.io/pause:3.10.2 io.cri-containerd.pinned", "image registry.k8s.io/etcd:3.6.8-0", "image registry.k8s.io/kube-proxy:v1.36.3"}},
 		"programs": {reason: "one is old, the others are missing", step: install, prepare: func(b *bench) {
 			for _, content := range []string{"kubelet", "kubeadm", "bridge"} {
 				b.blobs[digestOf(content)] = content
@@ -204,8 +214,25 @@ func networkCases() map[string]stepCase {
 		"node ready": {reason: "the kubelet works by itself", step: node.Ready{}, event: func(b *bench) {
 			b.create(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "w1"}, Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}}})
 		}},
+		"cluster access": {reason: "every object of both groups", step: access.Roles{},
+			drift: []string{"ClusterRole slipway:viewer", "ClusterRoleBinding slipway:administrators", "ClusterRoleBinding slipway:viewers", "ClusterRoleBinding slipway:viewers:view"}},
+		"cluster access was changed": {reason: "each object that somebody changed is put right, also where Kubernetes lets nobody change it", step: access.Roles{},
+			prepare: func(b *bench) {
+				secrets := rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get"}}
+				admin := rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"}
+				viewers := rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: access.Viewers}
+				b.create(
+					&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "slipway:viewer"}, Rules: []rbacv1.PolicyRule{secrets}, AggregationRule: &rbacv1.AggregationRule{}},
+					&rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: access.Viewers}, RoleRef: admin, Subjects: []rbacv1.Subject{viewers}},
+					&rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: access.Administrators}, RoleRef: admin, Subjects: []rbacv1.Subject{viewers}},
+				)
+			},
+			drift: []string{"ClusterRole slipway:viewer", "ClusterRoleBinding slipway:administrators", "ClusterRoleBinding slipway:viewers", "ClusterRoleBinding slipway:viewers:view"}},
 		"serve api": {reason: "the kubelet starts what the manifests name", step: kubeadm.ServeAPI{}, prepare: func(b *bench) { b.cluster.ready = errors.New("connection refused") },
 			event: func(b *bench) { b.cluster.ready = nil }},
+		"service answers": {reason: "kube-proxy works by itself", step: node.ServiceAnswers{Address: "10.96.0.1:443"}, event: func(b *bench) {
+			b.host.SetReach(func(a netip.AddrPort) bool { return a.String() == "10.96.0.1:443" })
+		}},
 		"workloads": {reason: "a cluster with nothing to wait for", step: node.Workloads{}},
 	}
 }

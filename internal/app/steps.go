@@ -2,6 +2,7 @@ package app
 
 import (
 	"slipway.dev/slipway/internal/step"
+	"slipway.dev/slipway/internal/step/access"
 	"slipway.dev/slipway/internal/step/bundlefile"
 	"slipway.dev/slipway/internal/step/containerd"
 	"slipway.dev/slipway/internal/step/flannel"
@@ -17,6 +18,7 @@ import (
 // the last plan that could hold it.
 func Steps() (step.Registry, error) {
 	return step.NewRegistry(
+		access.Roles{},
 		bundlefile.Install{},
 		containerd.Configure{},
 		containerd.PinImages{},
@@ -39,6 +41,7 @@ func Steps() (step.Registry, error) {
 		kubeadm.UploadConfig{},
 		kubelet.InstallUnit{},
 		node.Ready{},
+		node.ServiceAnswers{},
 		node.Workloads{},
 		precheck.Look{},
 		precheck.Mark{},

@@ -178,12 +178,11 @@ func (b *bench) programs() {
 		return host.Result{}
 	})
 	b.host.Handle("/usr/local/bin/ctr", func(s *fakehost.State, c fakehost.Call) host.Result {
-		name := c.Argv[len(c.Argv)-1]
-		if c.Argv[6] == "pull" {
-			s.Images[name] = host.Image{Digest: digestOf(name), Labels: map[string]string{}}
-			return host.Result{}
+		if c.Argv[6] == "import" {
+			key, value, _ := strings.Cut(c.Argv[slices.Index(c.Argv, "--label")+1], "=")
+			return done(s.ImportImages(c.Stdin, map[string]string{key: value}))
 		}
-		name = c.Argv[7]
+		name := c.Argv[7]
 		key, value, _ := strings.Cut(c.Argv[8], "=")
 		s.Images[name] = host.Image{Digest: s.Images[name].Digest, Labels: map[string]string{key: value}}
 		return host.Result{}

@@ -5,6 +5,7 @@ package auth
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/hex"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -12,10 +13,12 @@ import (
 
 	"k8s.io/apiserver/pkg/authentication/user"
 
+	"slipway.dev/slipway/api/v1alpha1"
 	"slipway.dev/slipway/internal/pki"
+	"slipway.dev/slipway/internal/secret"
 )
 
-// minTokenLength refuses an admin token that someone replaced by a word.
+// minTokenLength refuses a cluster's token that someone replaced by a word.
 const minTokenLength = 32
 
 // AdminToken is the one credential of a fresh installation: a random token that stands for the user admin in
@@ -28,20 +31,26 @@ type AdminToken struct {
 // LoadAdminToken gives the admin token kept in dataDir/admin.token (mode 600), minting 256 random bits at the
 // first start.
 func LoadAdminToken(dataDir string) (*AdminToken, error) {
-	path := filepath.Join(dataDir, "admin.token")
+	path := filepath.Join(dataDir, adminTokenFile)
 	content, err := pki.LoadOrCreate(path, func() ([]byte, error) { return []byte(pki.NewToken() + "\n"), nil })
 	if err != nil {
 		return nil, fmt.Errorf("cannot load admin token: %w", err)
 	}
 	token := strings.TrimSpace(string(content))
-	if len(token) < minTokenLength {
-		return nil, fmt.Errorf("cannot load admin token: %s holds fewer than %d characters; remove it to get a new one", path, minTokenLength)
+	if err := secret.CheckKey([]byte(token)); err != nil {
+		return nil, fmt.Errorf("cannot use the admin token in %s: %w; stop the server and run `slipway server rotate-admin-token`", path, err)
 	}
 	return &AdminToken{token: token, digest: sha256.Sum256([]byte(token))}, nil
 }
 
 // Token gives the secret itself, for the admin kubeconfig.
 func (a *AdminToken) Token() string { return a.token }
+
+// mark tells this admin token from another, and nothing else about it.
+func (a *AdminToken) mark() string {
+	digest := sha256.Sum256(a.digest[:])
+	return hex.EncodeToString(digest[:8])
+}
 
 // Authenticate gives the admin when the request bears the token, and false when it bears none or another.
 // It takes the same time for every wrong token.
@@ -54,7 +63,10 @@ func (a *AdminToken) Authenticate(request *http.Request) (user.Info, bool, error
 	if subtle.ConstantTimeCompare(digest[:], a.digest[:]) != 1 {
 		return nil, false, nil
 	}
-	return &user.DefaultInfo{Name: "admin", Groups: []string{user.SystemPrivilegedGroup, user.AllAuthenticated}}, true, nil
+	return &user.DefaultInfo{
+		Name: v1alpha1.AdminUser, Groups: []string{user.SystemPrivilegedGroup, user.AllAuthenticated},
+		Extra: map[string][]string{ViaKey: {viaAdminToken}, UserKey: {v1alpha1.AdminUser}, adminMarkKey: {a.mark()}},
+	}, true, nil
 }
 
 // Bearer gives the token of the request's Authorization header. It gives false when there is none, when it is

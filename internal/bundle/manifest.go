@@ -1,6 +1,8 @@
 package bundle
 
 import (
+	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -136,6 +138,60 @@ func (m *Manifest) File(name, architecture string) (File, bool) {
 	}
 	return File{}, false
 }
+
+// Validate refuses names that a program on a host, or its configuration, could take for something else: they come from
+// whoever made the bundle.
+func (m *Manifest) Validate() error {
+	for _, word := range m.words() {
+		if !validWord.MatchString(word) {
+			return fmt.Errorf("%q is neither a name nor a version", word)
+		}
+	}
+	for _, i := range m.Images {
+		if len(i.Name) > maxImageName || !validImage.MatchString(i.Name) {
+			return fmt.Errorf("%q is no name of an image", i.Name)
+		}
+		if err := i.Digest.Validate(); err != nil {
+			return fmt.Errorf("image %s has the digest %q: %w", i.Name, i.Digest, err)
+		}
+	}
+	for _, f := range m.Files {
+		if !validName.MatchString(f.Name) {
+			return fmt.Errorf("%q is no name of a node file", f.Name)
+		}
+		if f.Mode > 0o777 {
+			return fmt.Errorf("node file %s has the mode %o, which is more than permissions", f.Name, f.Mode)
+		}
+		if err := f.Digest.Validate(); err != nil {
+			return fmt.Errorf("node file %s has the digest %q: %w", f.Name, f.Digest, err)
+		}
+	}
+	return nil
+}
+
+// words gives every text that is a name or a version, and that people see.
+func (m *Manifest) words() []string {
+	all := append([]string{m.KubernetesVersion}, m.Architectures...)
+	for name, version := range m.Components {
+		all = append(all, name, version)
+	}
+	for _, i := range m.Images {
+		all = append(all, i.Role, i.NodeRole, i.Architecture)
+	}
+	for _, f := range m.Files {
+		all = append(all, f.Component, f.NodeRole, f.Architecture)
+	}
+	return all
+}
+
+// validWord is a name or a version.
+var validWord = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}$`)
+
+// maxImageName bounds the name of an image, in bytes.
+const maxImageName = 255
+
+// validImage is a registry with or without port, a path and a tag.
+var validImage = regexp.MustCompile(`^[a-z0-9]+([.-][a-z0-9]+)*(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
 
 // splitTag parts an image name at its tag. A name without a tag has the tag latest.
 func splitTag(name string) (repository, tag string) {

@@ -65,6 +65,9 @@ func (s *Store) readTree(ctx context.Context, root ocispec.Descriptor) (*tree, e
 	if _, err := s.readDocument(ctx, config.Digest, t.manifest); err != nil {
 		return nil, fmt.Errorf("cannot read the bundle manifest, blob %s: %w", config.Digest, err)
 	}
+	if err := t.manifest.Validate(); err != nil {
+		return nil, fmt.Errorf("cannot use the bundle manifest, blob %s: %w", config.Digest, err)
+	}
 	return t, nil
 }
 

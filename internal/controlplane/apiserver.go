@@ -46,8 +46,6 @@ const (
 	tokenIssuer = "https://kubernetes.default.svc"
 	// gatewayUser is who the gateway's requests come from before impersonation, in the audit log.
 	gatewayUser = "system:slipway:gateway"
-	// auditMegabytes and auditFiles bound the audit log on disk.
-	auditMegabytes, auditFiles = 50, 10
 )
 
 // servedAdmission is the admission that runs in this process. There is none of our own: what we check is said
@@ -58,8 +56,8 @@ func servedAdmission() sets.Set[string] {
 }
 
 // newAPIServer wires the chain of API servers: aggregator in front, then Kubernetes' generic kinds, then
-// custom resources. Nothing listens to people; gatewayToken is what the gateway shows.
-func newAPIServer(ctx context.Context, f files, endpoint, gatewayToken string) (*aggregator.APIAggregator, error) {
+// custom resources. Nothing listens to people; gatewayToken is what the gateway shows. A nil log records nothing.
+func newAPIServer(ctx context.Context, f files, endpoint, gatewayToken string, log AuditLog) (*aggregator.APIAggregator, error) {
 	completed, err := completeOptions(ctx, f, endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("cannot configure the API server: %w", err)
@@ -76,6 +74,9 @@ func newAPIServer(ctx context.Context, f files, endpoint, gatewayToken string) (
 	config.Authentication.Authenticator = union.New(authenticatorfactory.NewFromTokens(map[string]*user.DefaultInfo{
 		gatewayToken: {Name: gatewayUser, Groups: []string{user.AllAuthenticated, user.SystemPrivilegedGroup}},
 	}, config.Authentication.APIAudiences), config.Authentication.Authenticator)
+	if log != nil {
+		config.AuditBackend, config.AuditPolicyRuleEvaluator = auditBackend{log}, auditRules{}
+	}
 	// These speak to other API servers of the same cluster; there are none, and they would write every few seconds.
 	config.DisabledPostStartHooks.Insert("start-kube-apiserver-identity-lease-controller",
 		"start-kube-apiserver-identity-lease-garbage-collector", "peer-endpoint-reconciler-controller", "start-legacy-token-tracking-controller")
@@ -146,9 +147,6 @@ func completeOptions(ctx context.Context, f files, endpoint string) (options.Com
 	o.Authentication.ServiceAccounts.OptionalTokenGetter = newTokenGetter
 	o.ServiceAccountSigningKeyFile = f.serviceAccountKey
 	o.Authorization.Modes = []string{"RBAC"}
-	o.Audit.PolicyFile = f.auditPolicy
-	o.Audit.LogOptions.Path = f.auditLog
-	o.Audit.LogOptions.MaxSize, o.Audit.LogOptions.MaxBackups, o.Audit.LogOptions.Compress = auditMegabytes, auditFiles, true
 	// Nothing sets options for metrics, and an empty set of them is logged as an error.
 	o.Metrics = nil
 	o.EventTTL = 24 * time.Hour

@@ -28,14 +28,23 @@ const (
 type Config struct {
 	// DataDir is the directory that everything is kept in; it is created (mode 700) when missing.
 	DataDir string
+	// EncryptionKeyDir holds the key that encrypts Secrets; empty means DataDir/keys. It may lie on another disk, so
+	// that the data alone opens no Secret. It must stay the same, or move with its file.
+	EncryptionKeyDir string
 	// Version is the semantic version of this binary. Data written by a newer one is refused, and data
 	// written by an older one is copied to DataDir/snapshots before it is opened. Empty means 0.0.0.
 	Version string
 	// CRDs are applied and Established before Start returns.
 	CRDs []*apiextensionsv1.CustomResourceDefinition
+	// OpenAudit is called when the data directory is held, and gives where what is done through the API is recorded. The
+	// log is closed when the API server has ended, before the directory is released. Nil means that nothing is recorded.
+	OpenAudit func() (AuditLog, error)
 	// Logger receives what this package has to say; what Kubernetes and etcd log goes there too, one level
 	// lower, so that only their warnings show at the usual level. Nil means silence.
 	Logger *slog.Logger
+
+	// rotationEdge is where tests let a rotation of the encryption key crash.
+	rotationEdge func(point string)
 }
 
 // Server is a running control plane.
@@ -45,6 +54,7 @@ type Server struct {
 	health  rest.Interface
 	etcd    *store
 	lock    *dataLock
+	audit   AuditLog
 
 	stopControllers context.CancelFunc
 	stopAPI         context.CancelFunc
@@ -85,9 +95,16 @@ func (s *Server) start(ctx context.Context, config Config) error {
 	if err := admitVersion(ctx, config.DataDir, config.Version, config.Logger); err != nil {
 		return err
 	}
-	files, err := loadFiles(config.DataDir)
+	files, err := loadFiles(config.DataDir, config.EncryptionKeyDir)
 	if err != nil {
 		return err
+	}
+	if config.OpenAudit != nil {
+		log, err := config.OpenAudit()
+		if err != nil {
+			return err
+		}
+		s.audit = log
 	}
 	logger := zapLogger(context.WithoutCancel(ctx), config.Logger, &s.stopping)
 	if s.etcd, err = startStore(ctx, filepath.Join(config.DataDir, "etcd"), files.runDir, logger); err != nil {
@@ -100,7 +117,7 @@ func (s *Server) start(ctx context.Context, config Config) error {
 	controllerContext, s.stopControllers = context.WithCancel(running)
 
 	gatewayToken := pki.NewToken()
-	api, err := newAPIServer(apiContext, files, s.etcd.endpoint(), gatewayToken)
+	api, err := newAPIServer(apiContext, files, s.etcd.endpoint(), gatewayToken, s.audit)
 	if err != nil {
 		return err
 	}
@@ -130,6 +147,9 @@ func (s *Server) start(ctx context.Context, config Config) error {
 		if cause := context.Cause(starting); cause != nil {
 			err = errors.Join(err, cause)
 		}
+		return err
+	}
+	if err := s.startRotation(controllerContext, files, config.Logger, config.rotationEdge); err != nil {
 		return err
 	}
 	return startControllers(controllerContext, &s.controllers, s.RESTConfig())
@@ -190,6 +210,9 @@ func (s *Server) Stop(ctx context.Context) error {
 		}
 		if s.etcd != nil {
 			problems = append(problems, waitFor(ctx, "etcd", s.etcd.close))
+		}
+		if s.audit != nil {
+			problems = append(problems, s.audit.Close())
 		}
 		problems = append(problems, s.lock.release())
 		s.stopErr = errors.Join(problems...)

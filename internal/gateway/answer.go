@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -36,6 +38,22 @@ func refuse(w http.ResponseWriter, reason metav1.StatusReason, code int32, messa
 	w.WriteHeader(int(code))
 	// A client that went away before its answer is its own business.
 	_, _ = w.Write(body)
+}
+
+// refuseError answers with an error of the API; any other is not for people.
+func refuseError(w http.ResponseWriter, err error) {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		refuse(w, metav1.StatusReasonForbidden, http.StatusForbidden, "the request is refused")
+		return
+	}
+	refuse(w, status.Status().Reason, status.Status().Code, status.Status().Message)
+}
+
+// tooMany tells a client to come back later.
+func tooMany(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "1")
+	refuse(w, metav1.StatusReasonTooManyRequests, http.StatusTooManyRequests, "too many requests without a valid credential from this address; try again in a moment")
 }
 
 func plain(w http.ResponseWriter, code int, text string) {

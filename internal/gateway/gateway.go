@@ -8,9 +8,13 @@ import (
 	"strings"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/rest"
+
+	"slipway.dev/slipway/internal/audit"
+	"slipway.dev/slipway/internal/auth"
 )
 
 const (
@@ -36,8 +40,14 @@ type Config struct {
 	Checks map[string]func(context.Context) error
 	// Routes serves /slipway/: what the API cannot carry as objects. Each route has its rule; see NewRoutes.
 	Routes http.Handler
+	// Long ends what goes on without a right to it; nil ends nothing. It must be that of the routes.
+	Long *Long
+	// Lists answers a list of the API for a person who may see a part of it only, and says whether it did; nil never does.
+	Lists func(http.ResponseWriter, *http.Request) bool
 	// Registry serves /v2/ when set. It does its own authorization: the gateway asks no one.
 	Registry http.Handler
+	// Audit records whom the gateway sends away; nil records nothing.
+	Audit audit.Recorder
 	// Logger receives what goes wrong behind the port. Nil means silence.
 	Logger *slog.Logger
 }
@@ -45,8 +55,9 @@ type Config struct {
 // gateway is the handler of the port.
 type gateway struct {
 	Config
-	proxy http.Handler
-	ready *readiness
+	proxy  http.Handler
+	ready  *readiness
+	limits *limits
 }
 
 // NewHandler gives the handler of the port. Every path but /livez, /readyz and /v2/ needs a user. It fails
@@ -55,32 +66,26 @@ func NewHandler(config Config) (http.Handler, error) {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
+	if config.Audit == nil {
+		config.Audit = audit.Discard{}
+	}
 	proxy, err := newProxy(config.Upstream, config.Logger)
 	if err != nil {
 		return nil, err
 	}
-	return &gateway{Config: config, proxy: proxy, ready: newReadiness(config.Checks, config.Logger)}, nil
+	return &gateway{Config: config, proxy: proxy, ready: newReadiness(config.Checks, config.Logger), limits: newLimits()}, nil
 }
 
 // ServeHTTP routes by exact path: cleaning a path first could move a request from one rule to another.
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	header := w.Header()
-	header.Set("Strict-Transport-Security", "max-age=31536000")
-	header.Set("X-Content-Type-Options", "nosniff")
-	header.Set("X-Frame-Options", "DENY")
-	header.Set("Referrer-Policy", "no-referrer")
+	secureHeader(w.Header(), r.URL.Path)
+	w = newImpatient(w, writeTime)
 	if r.Method == http.MethodConnect || !strings.HasPrefix(r.URL.Path, "/") {
 		refuse(w, metav1.StatusReasonBadRequest, http.StatusBadRequest, "the request has no path")
 		return
 	}
-	if !isUpgrade(r) {
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-		if r.ContentLength != 0 {
-			// Not every connection has deadlines; where it has none the body limit must do.
-			if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-				g.Logger.WarnContext(r.Context(), "cannot limit the time of a request's body", "err", err)
-			}
-		}
+	if !IsUpgrade(r) {
+		g.limitBody(w, r, maxBody, bodyTime)
 	}
 	switch {
 	case r.URL.Path == "/livez":
@@ -88,14 +93,21 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/readyz":
 		g.ready.ServeHTTP(w, r)
 	case g.Registry != nil && (r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/")):
-		g.Registry.ServeHTTP(w, r)
+		g.limits.registry(g.Registry, w, r)
 	default:
 		g.serveUser(w, r)
 	}
 }
 
 func (g *gateway) serveUser(w http.ResponseWriter, r *http.Request) {
-	who, err := g.authenticate(r)
+	r = g.Long.arrive(r)
+	leave, ok := g.limits.admit(r)
+	if !ok {
+		tooMany(w)
+		return
+	}
+	who, err := authenticate(g.Authenticators, r)
+	leave()
 	if err != nil {
 		g.Logger.WarnContext(r.Context(), "cannot authenticate a request", "from", r.RemoteAddr, "err", err)
 		refuse(w, metav1.StatusReasonServiceUnavailable, http.StatusServiceUnavailable, "cannot find out who this request is from; try again")
@@ -103,22 +115,65 @@ func (g *gateway) serveUser(w http.ResponseWriter, r *http.Request) {
 	}
 	if who != nil {
 		r = r.WithContext(withUser(r.Context(), who))
+		// Before RBAC, which knows persons and not what their tokens are for.
+		if err := auth.ScopeAllows(who, r); err != nil {
+			recordDenied(g.Audit, r, err)
+			refuseError(w, err)
+			return
+		}
+	} else {
+		done, ok := g.nobody(w, r)
+		if !ok {
+			tooMany(w)
+			return
+		}
+		defer done()
 	}
 	switch {
 	case g.Routes != nil && strings.HasPrefix(r.URL.Path, "/slipway/"):
 		// A route may be open to those who are about to log in; its rule says so.
 		g.Routes.ServeHTTP(w, r)
 	case who == nil:
+		recordDenied(g.Audit, r, apierrors.NewUnauthorized(notLoggedIn))
 		w.Header().Set("WWW-Authenticate", `Bearer realm="slipway"`)
 		refuse(w, metav1.StatusReasonUnauthorized, http.StatusUnauthorized, notLoggedIn)
+	case g.Lists != nil && g.Lists(w, r):
 	default:
+		if may, goesOn := g.Long.api(r); goesOn {
+			held, done := g.Long.hold(r, who, may)
+			defer done()
+			r = held
+		}
 		g.proxy.ServeHTTP(w, r)
 	}
 }
 
+// limitBody bounds the size of a request's body and the time it may take.
+func (g *gateway) limitBody(w http.ResponseWriter, r *http.Request, size int64, limit time.Duration) {
+	r.Body = http.MaxBytesReader(w, r.Body, size)
+	if r.ContentLength == 0 {
+		return
+	}
+	// Not every connection has deadlines; where it has none the body limit must do.
+	if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(limit)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		g.Logger.WarnContext(r.Context(), "cannot limit the time of a request's body", "err", err)
+	}
+}
+
+// nobody counts a request that is from no person, and keeps it small. It gives false when there are too many.
+func (g *gateway) nobody(w http.ResponseWriter, r *http.Request) (done func(), ok bool) {
+	if !g.limits.spend(r) {
+		return nil, false
+	}
+	if !IsUpgrade(r) {
+		g.limitBody(w, r, openBody, openTime)
+	}
+	return g.limits.hold(r)
+}
+
 // authenticate gives the person behind a request, or nil for nobody.
-func (g *gateway) authenticate(r *http.Request) (user.Info, error) {
-	for _, authenticator := range g.Authenticators {
+func authenticate(authenticators []Authenticator, r *http.Request) (user.Info, error) {
+	for _, authenticator := range authenticators {
 		who, ok, err := authenticator.Authenticate(r)
 		if err != nil {
 			return nil, err

@@ -24,6 +24,7 @@ const (
 	idleTime     = 2 * time.Minute
 	headerBytes  = 64 << 10
 	streamsLimit = 250
+	pingTime     = 30 * time.Second
 )
 
 // PortConfig says where to listen and as whom.
@@ -32,6 +33,9 @@ type PortConfig struct {
 	Address string
 	// DataDir holds the installation's own CA in pki/gateway.pem; people get pki/gateway.crt.
 	DataDir string
+	// Certificate is the organisation's own certificate, served for the names in it; the zero value means none.
+	// Clients that connect by address, or by another name, get the installation's own.
+	Certificate pki.CertificateFiles
 	// Names are further DNS names or IP addresses people reach this port by.
 	Names []string
 	// MoreNames gives names and addresses that may change while the port is open; nil means none.
@@ -40,12 +44,14 @@ type PortConfig struct {
 	Logger *slog.Logger
 }
 
-// Port is an open TLS port with this installation's own certificate, which renews itself.
+// Port is an open TLS port with this installation's own certificate, which renews itself, and perhaps one more.
 type Port struct {
 	listener net.Listener
 	ca       *pki.CA
-	tls      *tls.Config
-	logger   *slog.Logger
+	own      *pki.ServingCertificate
+	// files is nil without a certificate of the organisation.
+	files  *pki.FileCertificate
+	logger *slog.Logger
 }
 
 // Listen opens the port, so that a taken address is known before anything else starts. Serve it or Close it.
@@ -71,20 +77,43 @@ func Listen(ctx context.Context, config PortConfig) (*Port, error) {
 	if _, err := serving.GetCertificate(nil); err != nil {
 		return nil, fmt.Errorf("cannot open port: %w", err)
 	}
+	var files *pki.FileCertificate
+	if config.Certificate != (pki.CertificateFiles{}) {
+		report := func(err error) { config.Logger.Error("cannot renew the organisation's certificate", "err", err) }
+		if files, err = pki.LoadFileCertificate(config.Certificate, report); err != nil {
+			return nil, fmt.Errorf("cannot open port: %w", err)
+		}
+	}
 	var listen net.ListenConfig
 	listener, err := listen.Listen(ctx, "tcp", config.Address)
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: %w", config.Address, err)
 	}
-	return &Port{listener: listener, ca: ca, logger: config.Logger,
-		tls: &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: serving.GetCertificate}}, nil
+	return &Port{listener: newBounded(listener, connectionsMost, connectionsEach), ca: ca, own: serving, files: files, logger: config.Logger}, nil
+}
+
+// certificate gives the organisation's certificate to who asks for a name in it, and else our own: hosts connect by
+// address, and keep trusting the CA that they were given whatever the organisation does with its certificate.
+func (p *Port) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if p.files != nil {
+		if certificate := p.files.For(hello.ServerName); certificate != nil {
+			return certificate, nil
+		}
+	}
+	return p.own.GetCertificate(hello)
 }
 
 // Addr gives the address that is really listened on.
 func (p *Port) Addr() net.Addr { return p.listener.Addr() }
 
-// CACert gives the PEM certificate that clients must trust.
-func (p *Port) CACert() []byte { return p.ca.CertPEM() }
+// CACert gives the PEM certificates that clients must trust: the installation's own CA, and the root of the
+// organisation's certificate when there is one.
+func (p *Port) CACert() []byte {
+	if p.files == nil {
+		return p.ca.CertPEM()
+	}
+	return slices.Concat(p.ca.CertPEM(), p.files.RootsPEM())
+}
 
 // URL gives the address for a client on this machine: an unspecified host becomes 127.0.0.1.
 func (p *Port) URL() string {
@@ -106,11 +135,11 @@ func (p *Port) Close() error { return p.listener.Close() }
 func (p *Port) Serve(ctx context.Context, handler http.Handler) error {
 	server := &http.Server{
 		Handler:           handler,
-		TLSConfig:         p.tls,
+		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: p.certificate},
 		ReadHeaderTimeout: headerTime,
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    headerBytes,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: streamsLimit},
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: streamsLimit, SendPingTimeout: pingTime, PingTimeout: pingTime, WriteByteTimeout: writeTime},
 		ErrorLog:          log.New(debugWriter{p.logger}, "", 0),
 	}
 	served := make(chan error, 1)

@@ -40,7 +40,7 @@ func newProxy(upstream *rest.Config, logger *slog.Logger) (http.Handler, error) 
 		Transport: &inName{plain: plain, upgrades: upgrades},
 		// A watch is passed on event by event.
 		FlushInterval:  -1,
-		ModifyResponse: cleanResponse,
+		ModifyResponse: CleanResponse,
 		ErrorLog:       log.New(debugWriter{logger}, "", 0),
 		ErrorHandler:   func(w http.ResponseWriter, r *http.Request, err error) { answerError(w, r, err, logger) },
 	}, nil
@@ -77,7 +77,7 @@ func (n *inName) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, errors.New("cannot proxy a request that is from no one")
 	}
 	next := n.plain
-	if isUpgrade(r) {
+	if IsUpgrade(r) {
 		next = n.upgrades
 	}
 	return transport.NewImpersonatingRoundTripper(transport.ImpersonationConfig{
@@ -91,13 +91,13 @@ func (n *inName) RoundTrip(r *http.Request) (*http.Response, error) {
 func rewrite(request *httputil.ProxyRequest, target *url.URL) {
 	out := request.Out
 	request.SetURL(target)
-	out.Header = cleanHeader(out.Header)
+	out.Header = CleanHeader(out.Header)
 	out.Trailer = nil
 	request.SetXForwarded()
 }
 
-// cleanHeader gives the headers without credentials and without claims of identity, however they are spelled.
-func cleanHeader(header http.Header) http.Header {
+// CleanHeader gives the headers without credentials and without claims of identity, however they are spelled.
+func CleanHeader(header http.Header) http.Header {
 	clean := make(http.Header, len(header))
 	for name, values := range header {
 		// Some servers read an underscore as a dash.
@@ -131,15 +131,16 @@ func withoutBearer(values []string) []string {
 	return kept
 }
 
-// cleanResponse lets the gateway's own security headers stand.
-func cleanResponse(response *http.Response) error {
-	for _, name := range []string{"Strict-Transport-Security", "X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy"} {
+// CleanResponse lets the gateway's own security headers stand.
+func CleanResponse(response *http.Response) error {
+	for name := range securityHeaders() {
 		response.Header.Del(name)
 	}
 	return nil
 }
 
-func isUpgrade(r *http.Request) bool {
+// IsUpgrade says that a request asks to go on in another protocol, as exec and port-forward do.
+func IsUpgrade(r *http.Request) bool {
 	if r.Header.Get("Upgrade") == "" {
 		return false
 	}
@@ -158,6 +159,8 @@ func answerError(w http.ResponseWriter, r *http.Request, err error, logger *slog
 	switch {
 	case errors.As(err, &tooLarge):
 		refuse(w, metav1.StatusReasonRequestEntityTooLarge, http.StatusRequestEntityTooLarge, fmt.Sprintf("the request's body is larger than %d bytes", tooLarge.Limit))
+	case errors.Is(context.Cause(r.Context()), cut{}):
+		refuse(w, metav1.StatusReasonUnauthorized, http.StatusUnauthorized, cut{}.Error())
 	case errors.Is(err, context.Canceled):
 		// The client has gone: there is no one to answer.
 		refuse(w, metav1.StatusReasonTimeout, http.StatusGatewayTimeout, "the client closed the request")

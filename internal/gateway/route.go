@@ -1,22 +1,26 @@
 package gateway
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/authentication/user"
 
 	"slipway.dev/slipway/internal/access"
 	"slipway.dev/slipway/internal/audit"
 )
 
 // ViaKey is the key of a person's extra values that says with what they came in, for the audit log.
-const ViaKey = "slipway.dev/via"
+const ViaKey = audit.ViaKey
 
 // Route is one path that the port answers itself, with the rule that lets people in. There is no way to serve a
 // path without a rule: NewRoutes refuses one that says nothing.
@@ -26,6 +30,8 @@ type Route struct {
 	Rule         Rule
 	// Verb names the route in the audit log; empty means that it is not recorded, which only reading may be.
 	Verb string
+	// Reads says of a request that it only reads, and so is not recorded. Nil means: none of them.
+	Reads func(*http.Request) bool
 	// Long says that an answer may go on without an end: it is cut when the person's rights end.
 	Long bool
 	// Serve answers. An error becomes a Status, as the API server gives it.
@@ -74,6 +80,8 @@ const notLoggedIn = "log in: this request has no valid credential"
 type RouteDeps struct {
 	Access *access.Authorizer
 	Audit  audit.Recorder
+	// Long ends what goes on without a right to it; nil ends nothing.
+	Long *Long
 	// Log receives what goes wrong inside; nil means silence.
 	Log *slog.Logger
 }
@@ -98,6 +106,7 @@ func NewRoutes(deps RouteDeps, routes ...Route) (_ http.Handler, err error) {
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if _, known := userOf(r.Context()); !known {
+			recordDenied(deps.Audit, r, apierrors.NewUnauthorized(notLoggedIn))
 			refuse(w, metav1.StatusReasonUnauthorized, http.StatusUnauthorized, notLoggedIn)
 			return
 		}
@@ -110,15 +119,39 @@ func (d RouteDeps) handler(route Route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		seen := &recording{ResponseWriter: w}
 		r = r.WithContext(withNotes(r.Context()))
-		err := d.authorize(route, r)
-		if err == nil {
+		var err error
+		recorded := route.Verb != "" && (route.Reads == nil || !route.Reads(r))
+		if recorded {
+			record := sync.OnceFunc(func() { d.record(route, r, seen.code, err) })
+			// What goes on after an upgrade may do so for hours.
+			seen.upgraded = record
+			// Deferred, since a proxy panics to break off an answer.
+			defer record()
+		}
+		if who, known := userOf(r.Context()); known && route.Long {
+			held, done := d.Long.hold(r, who, func(ctx context.Context, who user.Info) (bool, error) { return d.allowed(ctx, route, r, who) })
+			defer done()
+			r = held
+		}
+		if route.Rule.Open {
+			r.Body = http.MaxBytesReader(w, r.Body, openBody)
+		}
+		if err = d.authorize(route, r); err == nil {
 			err = route.Serve(seen, r)
 		}
-		if err != nil && r.Context().Err() == nil {
+		switch {
+		case errors.Is(context.Cause(r.Context()), cut{}):
+			err = apierrors.NewUnauthorized(cut{}.Error())
+			if seen.code != 0 {
+				// An answer that just ended would look whole.
+				panic(http.ErrAbortHandler)
+			}
 			d.refuse(seen, r, err)
-		}
-		if route.Verb != "" {
-			d.record(route, r, seen.code, err)
+		case err != nil && r.Context().Err() == nil:
+			if !recorded {
+				recordDenied(d.Audit, r, err)
+			}
+			d.refuse(seen, r, err)
 		}
 	})
 }
@@ -131,12 +164,25 @@ func (d RouteDeps) authorize(route Route, r *http.Request) error {
 	if !known {
 		return apierrors.NewUnauthorized(notLoggedIn)
 	}
-	if route.Rule.Self {
+	return d.allow(r.Context(), route, r, who)
+}
+
+func (d RouteDeps) allow(ctx context.Context, route Route, r *http.Request, who user.Info) error {
+	if route.Rule.RBAC == nil {
 		return nil
 	}
 	what := *route.Rule.RBAC
 	what.Namespace, what.Name = r.PathValue("project"), r.PathValue("name")
-	return d.Access.Authorize(r.Context(), who, what)
+	return d.Access.Authorize(ctx, who, what)
+}
+
+// allowed is allow for those who ask yes or no.
+func (d RouteDeps) allowed(ctx context.Context, route Route, r *http.Request, who user.Info) (bool, error) {
+	err := d.allow(ctx, route, r, who)
+	if apierrors.IsForbidden(err) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // refuse answers with a Status; what is not meant for people goes to the log only.
@@ -158,16 +204,15 @@ func (d RouteDeps) refuse(w *recording, r *http.Request, err error) {
 }
 
 func (d RouteDeps) record(route Route, r *http.Request, code int, err error) {
-	if code == 0 {
+	result := audit.ResultOf(code)
+	switch {
+	case code == 0 && err == nil:
 		code = http.StatusOK
+	case code == 0:
+		result = audit.Failed // The client left before there was an answer.
 	}
-	event := audit.Event{Verb: route.Verb, From: ClientIP(r), Project: r.PathValue("project"), Object: objectOf(r), Code: code, Result: audit.ResultOf(code)}
-	if who, known := userOf(r.Context()); known {
-		event.Actor = who.GetName()
-		if via := who.GetExtra()[ViaKey]; len(via) > 0 {
-			event.Via = via[0]
-		}
-	}
+	event := audit.Event{Verb: route.Verb, From: ClientIP(r), Project: r.PathValue("project"), Object: objectOf(route, r), Code: code, Result: result}
+	person(&event, r)
 	if err != nil && event.Result != audit.Allowed {
 		event.Reason = string(apierrors.ReasonForError(err))
 	}
@@ -182,15 +227,6 @@ func (d RouteDeps) record(route Route, r *http.Request, code int, err error) {
 	d.Audit.Record(event)
 }
 
-func objectOf(r *http.Request) string {
-	project, name := r.PathValue("project"), r.PathValue("name")
-	switch {
-	case project != "" && name != "":
-		return project + "/" + name
-	default:
-		return project + name
-	}
-}
 
 // ClientIP gives the address a request came from, without port.
 func ClientIP(r *http.Request) string {
@@ -212,6 +248,20 @@ func WriteJSON(w http.ResponseWriter, object any) error {
 type recording struct {
 	http.ResponseWriter
 	code int
+	// upgraded is called when the connection is handed over; nil calls nothing.
+	upgraded func()
+}
+
+// Hijack hands over the connection, as http.ResponseController asks.
+func (w *recording) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffer, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err == nil {
+		w.code = http.StatusSwitchingProtocols
+		if w.upgraded != nil {
+			w.upgraded()
+		}
+	}
+	return conn, buffer, err
 }
 
 // WriteHeader notes the status.

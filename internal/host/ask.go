@@ -91,8 +91,8 @@ func QueryResolve(ctx context.Context, r Reader, name string) ([]netip.Addr, err
 	return ask(ctx, r, Resolve(name), DecodeAddresses)
 }
 
-// QueryReach says whether the host can open a TCP connection to HOST:PORT, and if not, why.
-func QueryReach(ctx context.Context, r Reader, to string) (bool, string, error) {
+// QueryReach says whether the host can open a TCP connection to HOST:PORT within so many seconds, and if not, why.
+func QueryReach(ctx context.Context, r Reader, to string, seconds int) (bool, string, error) {
 	name, portText, err := net.SplitHostPort(to)
 	if err != nil {
 		return false, "", fmt.Errorf("cannot read address %q: %w", to, err)
@@ -112,7 +112,7 @@ func QueryReach(ctx context.Context, r Reader, to string) (bool, string, error) 
 		}
 		address = found[0]
 	}
-	result, err := r.Query(ctx, Reach(address, uint16(port)))
+	result, err := r.Query(ctx, Reach(address, uint16(port), seconds))
 	if err != nil {
 		return false, "", fmt.Errorf("cannot try %s: %w", to, err)
 	}

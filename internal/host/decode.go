@@ -29,7 +29,7 @@ func DecodeDigests(r Result) (map[string]string, error) {
 		}
 		sum, path, ok := strings.Cut(string(record), "  ")
 		if raw, err := hex.DecodeString(sum); !ok || err != nil || len(raw) != 32 {
-			return nil, fmt.Errorf("cannot read digests: %q is no line of sha256sum", clean(string(record), 100))
+			return nil, fmt.Errorf("cannot read digests: %q is no line of sha256sum", Clean(string(record), 100))
 		}
 		digests[path] = sum
 	}
@@ -62,7 +62,7 @@ func DecodeTree(r Result) ([]FileInfo, error) {
 // decodeFile reads type, octal mode, uid, gid, size, path and link target.
 func decodeFile(fields []string) (FileInfo, error) {
 	bad := func(what, value string) (FileInfo, error) {
-		return FileInfo{}, fmt.Errorf("cannot read files: %q is no %s", clean(value, 100), what)
+		return FileInfo{}, fmt.Errorf("cannot read files: %q is no %s", Clean(value, 100), what)
 	}
 	types := map[string]fs.FileMode{"f": 0, "d": fs.ModeDir, "l": fs.ModeSymlink, "s": fs.ModeSocket,
 		"p": fs.ModeNamedPipe, "b": fs.ModeDevice, "c": fs.ModeDevice | fs.ModeCharDevice}
@@ -175,18 +175,18 @@ func DecodeUnits(r Result) ([]Unit, error) {
 		for line := range strings.SplitSeq(block, "\n") {
 			key, value, _ := strings.Cut(line, "=")
 			if p, ok := texts[key]; ok {
-				*p = clean(value, 256)
+				*p = Clean(value, 256)
 			}
 			if p, ok := numbers[key]; ok {
 				n, err := strconv.ParseInt(value, 10, 32)
 				if err != nil {
-					return nil, fmt.Errorf("cannot read units: %q is no %s", clean(value, 100), key)
+					return nil, fmt.Errorf("cannot read units: %q is no %s", Clean(value, 100), key)
 				}
 				*p = int(n)
 			}
 		}
 		if u.ID == "" {
-			return nil, fmt.Errorf("cannot read units: %q names none", clean(block, 100))
+			return nil, fmt.Errorf("cannot read units: %q names none", Clean(block, 100))
 		}
 		units = append(units, u)
 	}
@@ -202,7 +202,7 @@ func DecodeSysctls(r Result) (map[string]string, error) {
 	for line := range strings.Lines(string(r.Stdout)) {
 		key, value, ok := strings.Cut(line, "\t")
 		if !ok {
-			return nil, fmt.Errorf("cannot read sysctls: %q has no value", clean(line, 100))
+			return nil, fmt.Errorf("cannot read sysctls: %q has no value", Clean(line, 100))
 		}
 		values[key] = strings.Join(strings.Fields(value), " ")
 	}
@@ -240,7 +240,7 @@ func DecodeProcesses(r Result) ([]Process, error) {
 		id, name, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
 		pid, err := strconv.ParseInt(id, 10, 32)
 		if err != nil || name == "" {
-			return nil, fmt.Errorf("cannot read processes: %q is none", clean(line, 100))
+			return nil, fmt.Errorf("cannot read processes: %q is none", Clean(line, 100))
 		}
 		found = append(found, Process{PID: int(pid), Name: name})
 	}
@@ -269,7 +269,7 @@ func DecodeImages(r Result) (map[string]Image, error) {
 			continue
 		}
 		if len(fields) < 4 || !digestPattern.MatchString(fields[2]) {
-			return nil, fmt.Errorf("cannot read images: %q is no line of ctr", clean(line, 100))
+			return nil, fmt.Errorf("cannot read images: %q is no line of ctr", Clean(line, 100))
 		}
 		image := Image{Digest: fields[2], Labels: map[string]string{}}
 		for pair := range strings.SplitSeq(fields[len(fields)-1], ",") {
@@ -285,21 +285,24 @@ func DecodeImages(r Result) (map[string]Image, error) {
 // DecodeHolder gives what a host remembers of its fence. A host that was released has an empty Owner but
 // keeps its highest epoch until it reboots; a new claim takes an epoch above Epoch in every case.
 func DecodeHolder(r Result) (Holder, error) {
+	if err := complete("the holder of the host", r); err != nil {
+		return Holder{}, err
+	}
 	var h Holder
 	for line := range strings.Lines(string(r.Stdout)) {
 		fields := strings.Fields(line)
 		if len(fields) < 2 {
-			return Holder{}, fmt.Errorf("cannot read the holder of the host: %q is none", clean(line, 100))
+			return Holder{}, fmt.Errorf("cannot read the holder of the host: %q is none", Clean(line, 100))
 		}
 		epoch, err := strconv.ParseInt(fields[len(fields)-1], 10, 64)
-		if err != nil || epoch < 0 || epoch > 1e17 {
-			return Holder{}, fmt.Errorf("cannot read the holder of the host: %q is no epoch", clean(fields[len(fields)-1], 100))
+		if err != nil || epoch < 0 || epoch >= maxEpoch {
+			return Holder{}, fmt.Errorf("cannot read the holder of the host: %q is no epoch", Clean(fields[len(fields)-1], 100))
 		}
 		h.Epoch = max(h.Epoch, epoch)
 		if fields[0] == "holder" && len(fields) == 3 && ownerPattern.MatchString(fields[1]) {
 			h.Owner = fields[1]
 		} else if fields[0] != "epoch" || len(fields) != 2 {
-			return Holder{}, fmt.Errorf("cannot read the holder of the host: %q is none", clean(line, 100))
+			return Holder{}, fmt.Errorf("cannot read the holder of the host: %q is none", Clean(line, 100))
 		}
 	}
 	return h, nil

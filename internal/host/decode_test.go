@@ -187,7 +187,7 @@ func TestCheckRemove(t *testing.T) {
 
 func TestQueryErrors(t *testing.T) {
 	cases := map[string]Query{"zero": {}, "relative": Tree("etc"), "no unit": Units(), "bad key": Sysctls("-w"), "up": Sysctls("a/../b"),
-		"no port": Reach(netip.MustParseAddr("10.0.0.1"), 0), "no address": Reach(netip.Addr{}, 1), "flag": Version("/bin/x", "; id"), "ctr": ContainerImages("ctr", "/run/x")}
+		"no port": Reach(netip.MustParseAddr("10.0.0.1"), 0, 5), "no address": Reach(netip.Addr{}, 1, 5), "flag": Version("/bin/x", "; id"), "ctr": ContainerImages("ctr", "/run/x")}
 	for name, q := range cases {
 		if fault.ClassOf(q.Err()) != fault.Bug {
 			t.Errorf("%s gives %v", name, q.Err())

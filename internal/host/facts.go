@@ -45,7 +45,7 @@ func DecodeFacts(r Result, sent, received time.Time) (v1alpha1.HostFacts, error)
 		key, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
 		fields := strings.Split(rest, "\t")
 		for i := range fields {
-			fields[i] = clean(fields[i], maxText)
+			fields[i] = Clean(fields[i], maxText)
 		}
 		f.add(key, fields)
 	}
@@ -57,7 +57,7 @@ func (f *facts) finish(sent, received time.Time) (v1alpha1.HostFacts, error) {
 		return v1alpha1.HostFacts{}, fmt.Errorf("cannot read facts: the answer has no clock, kernel, architecture, processors or memory")
 	}
 	// The two stamps on the host take the run time of the script out of the round trip.
-	skew := (time.Unix(0, f.begin).Sub(sent) + time.Unix(0, f.end).Sub(received)) / 2
+	skew := time.Unix(0, f.begin).Sub(sent)/2 + time.Unix(0, f.end).Sub(received)/2
 	f.ClockSkewMillis = skew.Milliseconds()
 	f.Memory = FormatBytes(f.MemoryBytes)
 	f.NICs = slices.DeleteFunc(f.NICs, func(n v1alpha1.HostNIC) bool {

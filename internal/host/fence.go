@@ -31,6 +31,8 @@ const (
 	ReasonOutcomeUnknown = "OutcomeUnknown"
 	ReasonUnreachable    = "Unreachable"
 	ReasonCommandKilled  = "CommandKilled"
+	// ReasonForwardingRefused says that a host does not let connections through.
+	ReasonForwardingRefused = "ForwardingRefused"
 )
 
 // FencePlace says where a host keeps its fence. Only tests use another than DefaultFencePlace gives.
@@ -118,6 +120,9 @@ true 2>/dev/null >"$runtime/lock"
 exit "${code:-205}"
 `
 
+// maxEpoch keeps an epoch within the digits that the script compares.
+const maxEpoch = 1e17
+
 var ownerPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 
 // Validate refuses a fence token that a host could not keep: an owner that is not one word of letters,
@@ -126,7 +131,7 @@ func (f Fence) Validate() error {
 	if !ownerPattern.MatchString(f.Owner) {
 		return fault.NewBug(fmt.Errorf("cannot use fence owner %q: it must be one word of letters, digits, '.', '_' and '-'", f.Owner))
 	}
-	if f.Epoch < 1 || f.Epoch > 1e17 {
+	if f.Epoch < 1 || f.Epoch > maxEpoch {
 		return fault.NewBug(fmt.Errorf("cannot use fence epoch %d: it must be positive", f.Epoch))
 	}
 	return nil
@@ -219,23 +224,5 @@ func refusal(stderr []byte) (string, bool) {
 	if i < 0 || (i > 0 && stderr[i-1] != '\n') {
 		return "", false
 	}
-	return clean(string(stderr[i+len(fenceMark):]), 200), true
-}
-
-// clean makes text from a host safe to show: printable, one line, at most max bytes.
-func clean(s string, max int) string {
-	s = strings.Map(func(r rune) rune {
-		if r == '\t' || r == '\n' {
-			return ' '
-		}
-		if r < ' ' || r == 0x7f || r == '\uFFFD' || (r >= 0x80 && r < 0xa0) {
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(s, ""))
-	s = strings.TrimSpace(s)
-	if len(s) > max {
-		s = strings.ToValidUTF8(s[:max], "")
-	}
-	return s
+	return Clean(string(stderr[i+len(fenceMark):]), 200), true
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"net"
-	"strings"
 
 	"slipway.dev/slipway/api/v1alpha1"
 )
@@ -117,29 +116,20 @@ type CommandError struct {
 	Result Result
 }
 
-// Error names the program, the exit code and the last line it printed.
+// Error names the program, the exit code and the line by which it said what is wrong.
 func (e *CommandError) Error() string {
-	text := lastLine(e.Result.Stderr)
+	text := tellingLine(e.Result.Stderr)
 	if text == "" {
-		text = lastLine(e.Result.Stdout)
+		text = tellingLine(e.Result.Stdout)
 	}
 	name := "command"
 	if len(e.Argv) > 0 {
-		name = e.Argv[0]
+		name = Clean(e.Argv[0], maxLine)
 	}
 	if text == "" {
 		return fmt.Sprintf("%s ended with exit code %d", name, e.Result.ExitCode)
 	}
 	return fmt.Sprintf("%s ended with exit code %d: %s", name, e.Result.ExitCode, text)
-}
-
-func lastLine(b []byte) string {
-	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-	s := strings.TrimSpace(lines[len(lines)-1])
-	if len(s) > 400 {
-		s = s[:400] + "..."
-	}
-	return s
 }
 
 // Fence is the right to change a host: who holds it and since which claim.

@@ -34,7 +34,7 @@ func DecodeMounts(r Result) ([]Mount, error) {
 		before, after, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " - ")
 		head, tail := strings.Fields(before), strings.Fields(after)
 		if !ok || len(head) < 6 || len(tail) < 2 {
-			return nil, fmt.Errorf("cannot read mounts: %q is no line of mountinfo", clean(line, 100))
+			return nil, fmt.Errorf("cannot read mounts: %q is no line of mountinfo", Clean(line, 100))
 		}
 		mounts = append(mounts, Mount{Path: unescape(head[4]), Root: unescape(head[3]), Options: strings.Split(head[5], ","),
 			Type: tail[0], Source: unescape(tail[1])})
@@ -67,7 +67,7 @@ func DecodeListening(r Result) ([]netip.AddrPort, error) {
 	for line := range strings.Lines(string(r.Stdout)) {
 		fields := strings.Fields(line)
 		if len(fields) < 4 || fields[3] != "0A" {
-			return nil, fmt.Errorf("cannot read listening ports: %q is no listening socket", clean(line, 100))
+			return nil, fmt.Errorf("cannot read listening ports: %q is no listening socket", Clean(line, 100))
 		}
 		address, err := decodeSocket(fields[1])
 		if err != nil {
@@ -90,7 +90,7 @@ func decodeSocket(s string) (netip.AddrPort, error) {
 	raw, err := hex.DecodeString(text)
 	port, portErr := strconv.ParseUint(portText, 16, 16)
 	if err != nil || portErr != nil || (len(raw) != 4 && len(raw) != 16) {
-		return netip.AddrPort{}, fmt.Errorf("%q is no socket address", clean(s, 100))
+		return netip.AddrPort{}, fmt.Errorf("%q is no socket address", Clean(s, 100))
 	}
 	for i := 0; i < len(raw); i += 4 {
 		slices.Reverse(raw[i : i+4])
@@ -137,11 +137,11 @@ func DecodeLinks(r Result) ([]Link, error) {
 		if l.Name == "" {
 			continue
 		}
-		link := Link{Name: clean(l.Name, 64), Kind: clean(l.LinkInfo.Kind, 64), MAC: clean(l.MAC, 64), MTU: l.MTU, Up: slices.Contains(l.Flags, "UP")}
+		link := Link{Name: Clean(l.Name, 64), Kind: Clean(l.LinkInfo.Kind, 64), MAC: Clean(l.MAC, 64), MTU: l.MTU, Up: slices.Contains(l.Flags, "UP")}
 		for _, a := range l.Addresses {
 			address, err := netip.ParseAddr(a.Local)
 			if err != nil {
-				return nil, fmt.Errorf("cannot read links: %w", err)
+				return nil, fmt.Errorf("cannot read links: %q is no address", Clean(a.Local, 100))
 			}
 			link.Addresses = append(link.Addresses, netip.PrefixFrom(address, a.Prefix))
 		}
@@ -181,9 +181,10 @@ func DecodeAddresses(r Result) ([]netip.Addr, error) {
 		}
 		address, err := netip.ParseAddr(fields[0])
 		if err != nil {
-			return nil, fmt.Errorf("cannot read addresses: %w", err)
+			return nil, fmt.Errorf("cannot read addresses: %q is none", Clean(fields[0], 100))
 		}
-		if address = address.Unmap(); !slices.Contains(found, address) {
+		// A zone is any text, and says nothing outside of the host.
+		if address = address.Unmap().WithZone(""); !slices.Contains(found, address) {
 			found = append(found, address)
 		}
 	}
@@ -199,5 +200,5 @@ func DecodeReach(r Result) (open bool, detail string) {
 	if i := strings.LastIndex(last, ": "); i >= 0 {
 		last = last[i+2:]
 	}
-	return false, clean(last, 200)
+	return false, Clean(last, 200)
 }

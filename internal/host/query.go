@@ -227,15 +227,15 @@ func Resolve(name string) Query {
 	return newQuery("resolve", `getent ahosts -- "$1" || [ $? -eq 2 ]`, name)
 }
 
-// Reach asks whether the host can open a TCP connection to an address within 5 seconds; DecodeReach reads it.
-func Reach(addr netip.Addr, port uint16) Query {
-	q := newQuery("reach", `timeout 5 bash -c 'exec 3<>"/dev/tcp/$1/$2"' reach "$1" "$2" 2>&1
+// Reach asks whether the host can open a TCP connection to an address within so many whole seconds; DecodeReach reads it.
+func Reach(addr netip.Addr, port uint16, seconds int) Query {
+	q := newQuery("reach", `timeout "$3" bash -c 'exec 3<>"/dev/tcp/$1/$2"' reach "$1" "$2" 2>&1
 case $? in
 0) echo open ;;
-124) echo "no answer within 5 seconds" ;;
+124) echo "no answer within $3 s" ;;
 esac
-`, addr.String(), strconv.Itoa(int(port)))
-	if !addr.IsValid() || port == 0 {
+`, addr.String(), strconv.Itoa(int(port)), strconv.Itoa(seconds))
+	if !addr.IsValid() || port == 0 || seconds < 1 {
 		q.err = fault.NewBug(fmt.Errorf("%s port %d is no address", addr, port))
 	}
 	return q

@@ -56,7 +56,7 @@ func (a *attempt) within(f func(context.Context) error) error {
 	if cause := a.stopped(); cause != nil {
 		return cause
 	}
-	if superseded(err) {
+	if superseded(err) && a.overtaken(err) {
 		a.note(levelError, err.Error(), err)
 		return a.lost(err)
 	}

@@ -85,7 +85,8 @@ func (a *attempt) claimOnce(ctx context.Context) error {
 	}
 	holder, err := host.DecodeHolder(result)
 	if err != nil {
-		return err
+		return fault.NewTerminal(host.ReasonFenceDamaged, "look at /var/lib/slipway/fence and /run/slipway on the host; a host that lies must go",
+			fmt.Errorf("cannot claim host %s: %w", name, err))
 	}
 	if holder.Owner != "" && holder.Owner != a.Owner {
 		return host.OwnedByAnother(name, holder.Owner)
@@ -121,6 +122,19 @@ func (a *attempt) raise(seen int64) (int64, error) {
 		err = a.lost(fmt.Errorf("cannot record the next epoch of host %s: %w", a.target.Name, err))
 	}
 	return epoch, err
+}
+
+// overtaken says whether another engine has taken the operation over. A host alone cannot say so: where the record
+// knows of no newer claim, what it answers is a failure of that host.
+func (a *attempt) overtaken(err error) bool {
+	if fault.ReasonOf(err) != host.ReasonFencedOff {
+		return true
+	}
+	var claim v1alpha1.HostClaim
+	if a.Client.Get(a.ctx, client.ObjectKey{Name: a.target.Name}, &claim) != nil {
+		return true // Without the record nobody may go on.
+	}
+	return claim.Spec.Epoch > a.fence.Epoch || claim.Spec.Namespace != a.plan.Namespace || claim.Spec.Cluster != a.plan.Cluster
 }
 
 // lost stops the run: without its record nothing may be done. It gives the reason that the run stopped for.

@@ -12,6 +12,7 @@ import (
 	"slipway.dev/slipway/internal/blob"
 	"slipway.dev/slipway/internal/host"
 	"slipway.dev/slipway/internal/plan"
+	"slipway.dev/slipway/internal/secret"
 	"slipway.dev/slipway/internal/step"
 )
 
@@ -35,6 +36,9 @@ type Deps struct {
 	Blobs   step.Blobs
 	// Cluster is handed to steps; nil when no step of any plan needs a managed cluster.
 	Cluster ClusterAccess
+	// Unprintable is what more is taken out of logs and messages: what hosts were logged in to with may come back in
+	// what they print. Nil means nothing more.
+	Unprintable *secret.Set
 	// Logs keeps the logs, see LogName.
 	Logs blob.Store
 	// Owner is the identity of this installation for the fence.

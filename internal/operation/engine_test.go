@@ -236,6 +236,7 @@ func TestRun_AbortThenRetry(t *testing.T) {
 				runs[e.Argv[0]]++
 			}
 			if e.Argv[0] == "x" && !e.Done && runs["x"] == 1 {
+				synctest.Wait() // the other host waits in its step
 				close(abort)
 				synctest.Wait() // the engine has seen the abort while the step is in flight
 			}

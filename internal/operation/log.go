@@ -49,6 +49,9 @@ type LogEntry struct {
 	Stderr string `json:"stderr,omitempty"`
 }
 
+// maxLogged is how much of one text a log entry keeps, in bytes.
+const maxLogged = 16 << 10
+
 const (
 	levelInfo  = "info"
 	levelWarn  = "warn"
@@ -72,12 +75,12 @@ func (l *hostLog) write(e LogEntry) {
 		return // a preview has no log
 	}
 	e.Time, e.Host = time.Now().UTC(), l.host
-	e.Message = l.secrets.Redact(e.Message)
-	e.Path = l.secrets.Redact(e.Path)
+	e.Message = l.text(e.Message, maxLogged)
+	e.Path = l.text(e.Path, maxLogged)
 	e.Stdout, e.Stderr = l.secrets.Redact(e.Stdout), l.secrets.Redact(e.Stderr)
 	argv := make([]string, 0, len(e.Argv))
 	for _, word := range e.Argv {
-		argv = append(argv, shorten(l.secrets.Redact(word), 1024))
+		argv = append(argv, l.text(word, 1024))
 	}
 	e.Argv = argv
 	var line bytes.Buffer
@@ -131,12 +134,11 @@ func (a *attempt) evidence(err error) {
 	a.log.write(LogEntry{Step: a.call.Name, Attempt: a.applied, Level: levelError, Message: "journal of " + unit, Stdout: tail(lines)})
 }
 
-// shorten cuts s to at most max bytes of valid text.
-func shorten(s string, max int) string {
-	if len(s) <= max {
-		return s
-	}
-	return strings.ToValidUTF8(s[:max-3], "") + "..."
+// text makes what hosts have a say in safe to show: without secrets, also such as only cleaning puts together, and at
+// most max bytes.
+func (r *run) text(s string, max int) string {
+	s = r.secrets.Redact(s)
+	return host.Shorten(r.secrets.Redact(host.Clean(s, len(s))), max)
 }
 
 // tail gives the last lines of what a program printed.
@@ -156,5 +158,9 @@ func tail(b []byte) string {
 			break
 		}
 	}
-	return strings.ToValidUTF8(string(b), "")
+	text := make([]string, 0, lines)
+	for line := range strings.SplitSeq(string(b), "\n") {
+		text = append(text, host.Clean(line, size))
+	}
+	return strings.Join(text, "\n")
 }

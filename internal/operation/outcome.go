@@ -9,6 +9,7 @@ import (
 
 	"slipway.dev/slipway/api/v1alpha1"
 	"slipway.dev/slipway/internal/fault"
+	"slipway.dev/slipway/internal/host"
 )
 
 // MaxFailures is how many failures an Operation lists.
@@ -21,18 +22,18 @@ const (
 )
 
 // failure says what went wrong, without secrets and short enough for a status.
-func (r *run) failure(host, call string, err error) v1alpha1.Failure {
-	message := r.secrets.Redact(err.Error())
+func (r *run) failure(name, call string, err error) v1alpha1.Failure {
+	message := r.text(err.Error(), maxMessage)
 	if !strings.HasPrefix(message, "cannot ") {
 		message = "cannot finish " + call + ": " + message
 	}
-	return v1alpha1.Failure{Host: host, Step: call, Reason: fault.ReasonOf(err),
-		Message: shorten(message, maxMessage), Fix: shorten(r.secrets.Redact(fault.FixOf(err)), maxFix)}
+	return v1alpha1.Failure{Host: name, Step: call, Reason: fault.ReasonOf(err),
+		Message: host.Shorten(message, maxMessage), Fix: r.text(fault.FixOf(err), maxFix)}
 }
 
 // blocked is the outcome of a plan that cannot run at all.
 func blocked(name string, err error) Outcome {
-	f := v1alpha1.Failure{Reason: fault.ReasonOf(err), Message: shorten(err.Error(), maxMessage), Fix: shorten(fault.FixOf(err), maxFix)}
+	f := v1alpha1.Failure{Reason: fault.ReasonOf(err), Message: host.Shorten(err.Error(), maxMessage), Fix: host.Shorten(fault.FixOf(err), maxFix)}
 	return Outcome{Phase: v1alpha1.OperationBlocked, Failures: []v1alpha1.Failure{f},
 		Message: fmt.Sprintf("%s; nothing was changed by operation %s: %s", f.Message, name, f.Fix)}
 }
@@ -59,7 +60,7 @@ func (r *run) outcome() Outcome {
 		out.Phase = v1alpha1.OperationSucceeded
 		out.Message = fmt.Sprintf("%s on %d hosts", done, len(r.walks))
 	}
-	out.Message = shorten(out.Message, 2*maxMessage)
+	out.Message = host.Shorten(out.Message, 2*maxMessage)
 	return out
 }
 

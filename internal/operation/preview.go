@@ -224,8 +224,8 @@ func (v *preview) gives(name string, call *plan.Call, found CallPreview) {
 func (v *preview) redacted(drift step.Drift) step.Drift {
 	out := make(step.Drift, 0, len(drift))
 	for _, d := range drift {
-		out = append(out, step.Difference{What: v.secrets.Redact(d.What), Have: shorten(v.secrets.Redact(d.Have), maxMessage),
-			Want: shorten(v.secrets.Redact(d.Want), maxMessage)})
+		out = append(out, step.Difference{What: v.text(d.What, maxMessage), Have: v.text(d.Have, maxMessage),
+			Want: v.text(d.Want, maxMessage)})
 	}
 	return out
 }

@@ -74,7 +74,7 @@ type stage struct {
 
 func newRun(ctx context.Context, stop context.CancelCauseFunc, deps Deps, op *v1alpha1.Operation, p *plan.Plan) *run {
 	r := &run{
-		Deps: deps, ctx: ctx, stop: stop, op: op.DeepCopy(), plan: p, secrets: &secret.Set{},
+		Deps: deps, ctx: ctx, stop: stop, op: op.DeepCopy(), plan: p, secrets: deps.Unprintable.Inner(),
 		steps: map[string]step.Step{}, slots: make(chan struct{}, deps.Parallel),
 		halted: make(chan struct{}), passed: map[Edge]int{},
 	}

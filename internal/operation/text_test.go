@@ -33,15 +33,6 @@ func TestTail(t *testing.T) {
 	}
 }
 
-func TestShorten(t *testing.T) {
-	if got := shorten("short", 10); got != "short" {
-		t.Errorf("shorten = %q", got)
-	}
-	if got := shorten(strings.Repeat("ä", 10), 10); len(got) > 10 || got != "äää..." {
-		t.Errorf("shorten = %q", got)
-	}
-}
-
 func TestNames(t *testing.T) {
 	if got := names(strings.Fields("a b c d e f g")); got != "a, b, c, d, e and 2 more" {
 		t.Errorf("names = %q", got)

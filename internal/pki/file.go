@@ -1,12 +1,15 @@
 package pki
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -38,15 +41,53 @@ func WriteFile(path string, content []byte, mode fs.FileMode) (err error) {
 	return syncDirectory(filepath.Dir(path))
 }
 
-// LoadOrCreate gives the content of a private file (mode 600). When there is none it asks create for the
-// content and writes that first, so the file holds the same secret ever after.
-func LoadOrCreate(path string, create func() ([]byte, error)) ([]byte, error) {
-	content, err := os.ReadFile(path)
-	if err == nil {
-		return content, nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
+// ReadPrivate gives the content of a file that holds a secret. It refuses one that another user may read or change,
+// that belongs to another user, or that is empty, and says what to do. The error wraps fs.ErrNotExist when there is none.
+func ReadPrivate(path string) ([]byte, error) { return readPrivate(path, othersMode) }
+
+const (
+	// othersMode are the permissions that let others at a file.
+	othersMode fs.FileMode = 0o077
+	// strangersMode is the same for files whose group is chosen by hand, such as that of web servers: it may read.
+	strangersMode fs.FileMode = 0o037
+)
+
+func readPrivate(path string, refused fs.FileMode) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
 		return nil, fmt.Errorf("cannot read %s: %w", path, err)
+	}
+	// It was only read.
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %s: %w", path, err)
+	}
+	switch owner, known := info.Sys().(*syscall.Stat_t); {
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("cannot use %s: it is not a regular file", path)
+	case info.Mode().Perm()&refused != 0:
+		return nil, fmt.Errorf("cannot use %s: others may read or change it (mode %04o); run `chmod 600 %s`, and replace the secret in it if others had access",
+			path, info.Mode().Perm(), path)
+	case known && owner.Uid != 0 && int(owner.Uid) != os.Geteuid():
+		return nil, fmt.Errorf("cannot use %s: it belongs to another user (uid %d), who may change it; run `chown %d %s`", path, owner.Uid, os.Geteuid(), path)
+	}
+	content, err := io.ReadAll(file)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %s: %w", path, err)
+	}
+	if len(bytes.TrimSpace(content)) == 0 {
+		return nil, fmt.Errorf("cannot use %s: it is empty; put it back from a backup, or remove it to get a new one", path)
+	}
+	return content, nil
+}
+
+// LoadOrCreate gives the content of a private file (mode 600), as ReadPrivate does. When there is none it asks create
+// for the content and writes that first, so the file holds the same secret ever after.
+func LoadOrCreate(path string, create func() ([]byte, error)) ([]byte, error) {
+	content, err := ReadPrivate(path)
+	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return content, err
 	}
 	if content, err = create(); err != nil {
 		return nil, err

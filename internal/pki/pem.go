@@ -59,25 +59,51 @@ func EncodePublicKey(key crypto.PublicKey) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: blockPublicKey, Bytes: der}), nil
 }
 
-// ParseKey reads the first private key of a PEM text: EC, RSA or PKCS 8. It fails when there is none.
+// ParseKey reads the first private key of a PEM text: EC, RSA or PKCS 8. It fails when there is none, and when the
+// key is too weak to be trusted.
 func ParseKey(keyPEM []byte) (crypto.Signer, error) {
 	for block, rest := pem.Decode(keyPEM); block != nil; block, rest = pem.Decode(rest) {
+		var key any
+		var err error
 		switch block.Type {
 		case blockECKey:
-			return x509.ParseECPrivateKey(block.Bytes)
+			key, err = x509.ParseECPrivateKey(block.Bytes)
 		case blockRSAKey:
-			return x509.ParsePKCS1PrivateKey(block.Bytes)
+			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
 		case blockKey:
-			key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-			if err != nil {
-				return nil, err
-			}
-			signer, ok := key.(crypto.Signer)
-			if !ok {
-				return nil, fmt.Errorf("cannot use key: %T cannot sign", key)
-			}
-			return signer, nil
+			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+		default:
+			continue
 		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot read private key: %w", err)
+		}
+		signer, ok := key.(crypto.Signer)
+		if !ok {
+			return nil, fmt.Errorf("cannot use key: %T cannot sign", key)
+		}
+		return signer, CheckPublicKey(signer.Public())
 	}
 	return nil, errors.New("cannot find a PEM private key")
+}
+
+const (
+	// minRSA and minCurve are the fewest bits of an RSA key and of an elliptic curve.
+	minRSA   = 2048
+	minCurve = 256
+)
+
+// CheckPublicKey refuses a key that can be broken: RSA below 2048 bits, curves below 256.
+func CheckPublicKey(key crypto.PublicKey) error {
+	switch key := key.(type) {
+	case *rsa.PublicKey:
+		if bits := key.N.BitLen(); bits < minRSA {
+			return fmt.Errorf("cannot use RSA key of %d bits: %d at least are needed", bits, minRSA)
+		}
+	case *ecdsa.PublicKey:
+		if bits := key.Curve.Params().BitSize; bits < minCurve {
+			return fmt.Errorf("cannot use elliptic curve key of %d bits: %d at least are needed", bits, minCurve)
+		}
+	}
+	return nil
 }

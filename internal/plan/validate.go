@@ -4,12 +4,20 @@ import (
 	"fmt"
 	"slices"
 
+	"slipway.dev/slipway/internal/fault"
 	"slipway.dev/slipway/internal/step"
 )
 
 // Validate proves that a plan can run: names are unique, hosts and stages exist, the order has no loop,
-// and whatever a step needs is given before it, on its own host or by a stage that is finished by then.
+// whatever a step needs is given before it, on its own host or by a stage that is finished by then, and labels and
+// taints are such as a node can carry.
 func (p *Plan) Validate() error {
+	for _, t := range p.Hosts {
+		if err := words(t); err != nil {
+			return fault.NewTerminal("InvalidPlan", "mend the labels and taints of the worker pool",
+				fmt.Errorf("cannot accept the plan: host %s: %w", t.Name, err))
+		}
+	}
 	v := validation{plan: p, stages: map[string]*Stage{}, calls: map[string]bool{}, before: map[string][]string{}}
 	for i := range p.Stages {
 		if err := v.stage(&p.Stages[i]); err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -144,6 +145,8 @@ type Reader struct {
 	Target  Target
 	Secrets Secrets
 	Cluster ClusterReader
+	// Dial opens a TCP connection from the host, as seen from there.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // ClusterReader is the reading half of a managed cluster's API.

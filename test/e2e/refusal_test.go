@@ -49,7 +49,7 @@ func TestBadInput(t *testing.T) {
 		"no such host": {
 			reason: "a host must exist before a cluster can use it",
 			args:   []string{"cluster", "create", "bad", "--kubernetes", w.kubernetes, "--control-plane", "nowhere"},
-			want:   []string{"nowhere", "no Host of that name"},
+			want:   []string{"nowhere", "not lent to project default, or no host of that name"},
 		},
 		"no such version": {
 			reason: "only a bundle that is here can be installed",
@@ -79,13 +79,15 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
-// TestTwoCreatesOnOneHost lets two clusters ask for the same host at once: one gets it, the other says who holds it.
+// TestTwoCreatesOnOneHost lets two clusters ask for the same host at once: one gets it, the other says who holds it. Slipway
+// logs in to the host as an ordinary user, by password, and sudo asks for that too.
 func TestTwoCreatesOnOneHost(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	w := newWorld(t)
 	w.startServer(ctx)
-	w.run(ctx, "sandbox", "up", "--data-dir", w.data, "--hosts", "1", "--register")
+	w.run(ctx, "sandbox", "up", "--data-dir", w.data, "--hosts", "1")
+	w.addByPassword(ctx, w.sandboxHosts(ctx)[0])
 	w.verifyBundle(ctx)
 	manifest := func(name string) string {
 		return "apiVersion: slipway.dev/v1alpha1\nkind: Cluster\nmetadata: {name: " + name + "}\n" +

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -204,6 +205,9 @@ spec:
 // rebootWithoutServer stops the server, cleans the images of a worker as the kubelet would when its disk is full,
 // and reboots it: the node must come back by itself.
 func (w *world) rebootWithoutServer(ctx context.Context, t *testing.T) {
+	// The usual kubeconfig goes through the server.
+	straight := filepath.Join(w.data, "straight.kubeconfig")
+	w.run(ctx, "cluster", "kubeconfig", "demo", "--break-glass", "--reason", "the server is stopped in this test", "--output", straight)
 	w.stopServer()
 	defer w.startServer(ctx)
 	h := w.sandboxHosts(ctx)[1]
@@ -218,5 +222,5 @@ func (w *world) rebootWithoutServer(ctx context.Context, t *testing.T) {
 		out, err := w.ssh(ctx, h, "crictl ps -o json")
 		return err == nil && strings.Contains(out, "kube-proxy") && strings.Contains(out, "kube-flannel")
 	})
-	w.kubectl(ctx, t, "", "wait", "--for=condition=Ready", "--timeout=120s", "node/"+h.Name)
+	w.kubectlBy(ctx, t, straight, "", "wait", "--for=condition=Ready", "--timeout=120s", "node/"+h.Name)
 }

@@ -26,6 +26,8 @@ type world struct {
 	kubeconfig string
 	server     *exec.Cmd
 	listen     string
+	// setUp holds the set-up link that the server printed last.
+	setUp chan string
 }
 
 // newWorld makes the directory of a world and sees to it that nothing of it stays.
@@ -33,6 +35,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{
 		t: t, slipway: os.Getenv("SLIPWAY"), kubernetes: os.Getenv("KUBERNETES"), store: os.Getenv("STORE"), data: t.TempDir(),
+		setUp: make(chan string, 1),
 	}
 	if w.slipway == "" || w.kubernetes == "" || w.store == "" {
 		t.Fatal("SLIPWAY, KUBERNETES and STORE must be set: run `make test`")
@@ -94,6 +97,13 @@ func (w *world) startServer(ctx context.Context) {
 		for lines.Scan() {
 			if url, ok := strings.CutPrefix(lines.Text(), "serving https://"); ok {
 				serving <- url
+			}
+			if _, link, ok := strings.Cut(lines.Text(), "set-up link, for one use within the hour: "); ok {
+				select {
+				case <-w.setUp: // Of an earlier start.
+				default:
+				}
+				w.setUp <- link
 			}
 		}
 		close(serving)
@@ -167,10 +177,16 @@ func (w *world) refused(ctx context.Context, t *testing.T, stdin string, args ..
 	return string(out)
 }
 
-// kubectl runs one of kubectl's verbs against the cluster demo itself.
+// kubectl runs one of kubectl's verbs against the cluster demo itself, through Slipway.
 func (w *world) kubectl(ctx context.Context, t *testing.T, stdin string, args ...string) string {
 	t.Helper()
-	cmd := exec.CommandContext(ctx, w.slipway, append([]string{"--kubeconfig", w.kubeconfig}, args...)...)
+	return w.kubectlBy(ctx, t, w.kubeconfig, stdin, args...)
+}
+
+// kubectlBy does so with another kubeconfig.
+func (w *world) kubectlBy(ctx context.Context, t *testing.T, kubeconfig, stdin string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(ctx, w.slipway, append([]string{"--kubeconfig", kubeconfig}, args...)...)
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut

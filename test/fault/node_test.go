@@ -273,6 +273,13 @@ func (n *node) pods(s *fakehost.State, store objects, podCIDR string, ready bool
 	return nil
 }
 
+// proxies says whether Services are reached from here.
+func (n *node) proxies() bool {
+	n.cluster.mu.Lock()
+	defer n.cluster.mu.Unlock()
+	return n.running["kube-proxy"]
+}
+
 // proxy makes the rules of kube-proxy.
 func (n *node) proxy(s *fakehost.State, store objects) error {
 	config := find[*corev1.ConfigMap](store, "kube-system", "kube-proxy")

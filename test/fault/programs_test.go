@@ -73,28 +73,24 @@ func (n *node) kubeletUnit(s *fakehost.State, verb string) host.Result {
 	return host.Result{}
 }
 
-// ctr knows "images pull" through the server's mirror, and "images label".
+// ctr knows "images import" from its input, and "images label".
 func (n *node) ctr(s *fakehost.State, c fakehost.Call) host.Result {
 	if !active(s, "containerd.service") {
 		return fakehost.Fail(1, "ctr: failed to dial "+socketPath)
 	}
 	words := c.Argv[5:]
 	switch {
-	case slices.Equal(words[:2], []string{"images", "pull"}):
-		mirror, err := s.ReadFile("/etc/containerd/certs.d/_default/hosts.toml")
-		if err != nil || !strings.Contains(string(mirror), registryToken) {
-			return fakehost.Fail(1, "ctr: failed to resolve: 401 Unauthorized")
+	case slices.Equal(words[:2], []string{"images", "import"}):
+		key, value, _ := strings.Cut(words[slices.Index(words, "--label")+1], "=")
+		if err := s.ImportImages(c.Stdin, map[string]string{key: value}); err != nil {
+			return fakehost.Fail(1, "ctr: "+err.Error())
 		}
-		name := words[len(words)-1]
-		digest, known := n.world.images(n.name)[name]
-		if !known {
-			return fakehost.Fail(1, "ctr: "+name+": not found")
+		for name, image := range s.Images {
+			blob := n.world.dataDir + "/io.containerd.content.v1.content/blobs/sha256/" + strings.TrimPrefix(image.Digest, "sha256:")
+			if err := s.WriteFile(blob, []byte(name), 0o444); err != nil {
+				return outcome(err)
+			}
 		}
-		blob := n.world.dataDir + "/io.containerd.content.v1.content/blobs/sha256/" + strings.TrimPrefix(digest, "sha256:")
-		if err := s.WriteFile(blob, []byte(name), 0o444); err != nil {
-			return outcome(err)
-		}
-		s.Images[name] = host.Image{Digest: digest, Labels: map[string]string{}}
 	case slices.Equal(words[:2], []string{"images", "label"}):
 		image, known := s.Images[words[2]]
 		if !known {

@@ -102,6 +102,7 @@ func newWorld(t *testing.T, k keys, s shape) *world {
 	w.input = create.Input{
 		Namespace: "dev", Name: "demo", UID: "uid-1", Secret: "cluster-demo", PlatformCA: "the server's authority\n",
 		Hosts: map[string]v1alpha1.Host{}, Platform: map[string]string{}, ServerMachineID: "server",
+		Grants:  []v1alpha1.GrantSpec{{Kind: v1alpha1.GrantHost, Name: v1alpha1.GrantEverything}, {Kind: v1alpha1.GrantBundle, Name: v1alpha1.GrantEverything}},
 		Systems: []create.System{{ID: "debian", Versions: []string{"12"}, KernelMin: "3.10", Tools: []string{"tar"}, AnyOf: [][]string{{"nft", "iptables"}}}},
 		Bundle:  w.bundle(),
 	}
@@ -165,27 +166,28 @@ func (w *world) bundle() *bundle.Manifest {
 			{bundle.RolePause, "registry.k8s.io/pause:3.10.2", bundle.NodeRoleAll},
 			{bundle.RoleFlannel, "ghcr.io/flannel-io/flannel:v0.26.7", bundle.NodeRoleAll},
 		} {
-			m.Images = append(m.Images, bundle.Image{Name: i.name, Role: i.role, NodeRole: i.nodes, Architecture: arch, Digest: digest.Digest(digestOf(i.name + arch))})
+			m.Images = append(m.Images, bundle.Image{Name: i.name, Role: i.role, NodeRole: i.nodes, Architecture: arch, Digest: w.manifest(i.name + arch)})
 		}
 	}
 	return m
+}
+
+// manifest puts an image without layers into the blobs.
+func (w *world) manifest(of string) digest.Digest {
+	config := w.blob(`{"of":"` + of + `"}`)
+	return w.blob(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"digest":"` + config.String() + `"},"layers":[]}`)
+}
+
+func (w *world) blob(content string) digest.Digest {
+	d := digest.FromString(content)
+	w.blobs[d.String()] = content
+	return d
 }
 
 // image gives the name of the bundle's image for a role.
 func (w *world) image(role string) string {
 	image, _ := w.input.Bundle.Image(role, "amd64")
 	return image.Name
-}
-
-// images gives what the server's registry has for a host: digests by name.
-func (w *world) images(name string) map[string]string {
-	found := map[string]string{}
-	for _, i := range w.input.Bundle.Images {
-		if i.Architecture == w.architecture(name) {
-			found[i.Name] = i.Digest.String()
-		}
-	}
-	return found
 }
 
 func (w *world) architecture(name string) string {
@@ -220,7 +222,9 @@ func (w *world) newNode(name string, i int, s shape) *node {
 	h := v1alpha1.Host{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: v1alpha1.HostStatus{InternalAddress: address.String(), Facts: facts,
 		Conditions: []metav1.Condition{{Type: v1alpha1.HostReachable, Status: metav1.ConditionTrue}}}}
 	w.input.Hosts[name], w.input.Platform[name] = h, platform
-	n.host.SetReach(func(a netip.AddrPort) bool { return a.Port() == 22 || a.String() == platform })
+	n.host.SetReach(func(a netip.AddrPort) bool {
+		return a.Port() == 22 || a.String() == platform || a.Port() == 443 && n.proxies()
+	})
 	n.programs()
 	n.host.Do(func(state *fakehost.State) { w.check(furnish(state, s)) })
 	return n

@@ -1,7 +1,6 @@
 package bundle
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,9 +10,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
 	"slipway.dev/slipway/internal/bundle"
+	"slipway.dev/slipway/internal/cli/output"
 )
 
 // storeDir is where a server's data directory keeps bundles.
@@ -104,29 +103,21 @@ func (r *row) fill(m *bundle.Manifest) {
 	}
 }
 
-func printRows(w io.Writer, rows []row, output string) error {
-	switch output {
+func printRows(w io.Writer, rows []row, format string) error {
+	switch format {
 	case "json", "yaml":
-		content, err := json.MarshalIndent(rows, "", "  ")
-		if err == nil && output == "yaml" {
-			content, err = yaml.JSONToYAML(content)
-		}
-		if err != nil {
-			return fmt.Errorf("cannot print bundles: %w", err)
-		}
-		_, err = fmt.Fprintf(w, "%s\n", content)
-		return err
+		return output.PrintValue(w, output.Format(format), rows)
 	case "name":
 		for _, r := range rows {
-			if _, err := fmt.Fprintln(w, r.Name); err != nil {
+			if _, err := fmt.Fprintln(w, output.Line(r.Name)); err != nil {
 				return err
 			}
 		}
 		return nil
 	case "", "wide":
-		return printTable(w, rows, output == "wide")
+		return printTable(w, rows, format == "wide")
 	}
-	return fmt.Errorf("cannot print bundles as %q: choose wide, name, json or yaml", output)
+	return fmt.Errorf("cannot print bundles as %q: choose wide, name, json or yaml", format)
 }
 
 func printTable(w io.Writer, rows []row, wide bool) error {
@@ -138,7 +129,7 @@ func printTable(w io.Writer, rows []row, wide bool) error {
 	_, err := fmt.Fprintln(table, header)
 	for _, r := range rows {
 		if r.Problem != "" {
-			_, lineErr := fmt.Fprintf(table, "%s\tdamaged: %s\n", r.Name, r.Problem)
+			_, lineErr := fmt.Fprintf(table, "%s\tdamaged: %s\n", output.Line(r.Name), output.Line(r.Problem))
 			err = errors.Join(err, lineErr)
 			continue
 		}

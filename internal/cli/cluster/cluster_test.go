@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -377,28 +378,64 @@ func TestLook(t *testing.T) {
 }
 
 func TestKubeconfig(t *testing.T) {
-	b := outputtest.New(t, outputtest.Hooks{})
-	b.Mux.HandleFunc("POST /slipway/v1/projects/team/clusters/demo/kubeconfig", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/yaml")
-		if _, err := w.Write([]byte("kind: Config\n")); err != nil {
-			t.Error(err)
-		}
-	})
-	path := filepath.Join(t.TempDir(), "demo.kubeconfig")
-	if err := os.WriteFile(path, []byte("old"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if got := b.Run(t.Context(), New(b.Deps), "kubeconfig", "demo", "-p", "team", "--output", path); got != output.ExitOK {
-		t.Fatal(b.Everything())
-	}
-	content, err := os.ReadFile(path)
-	if err != nil || string(content) != "kind: Config\n" {
-		t.Errorf("%q, %v", content, err)
-	}
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("mode %v, %v", info.Mode(), err)
-	}
-	if got := b.Run(t.Context(), New(b.Deps), "kubeconfig", "none"); got != output.ExitNotFound {
-		t.Errorf("a cluster that is not there: exit code %d\n%s", got, b.Everything())
+	for name, tc := range map[string]struct {
+		reason, way, body string
+		args              []string
+		code              int
+		want              output.ExitCode
+		says              string
+	}{
+		"plain": {reason: "through Slipway, as long as the server says", way: "kubeconfig", body: `{}`, says: "kubeconfig of cluster team/demo; it ends soon; use it: kubectl --kubeconfig "},
+		"hours": {reason: "as long as asked", way: "kubeconfig", body: `{"hours":3}`, args: []string{"--hours", "3"}, says: "it ends soon"},
+		"break-glass": {reason: "past Slipway, with a reason", way: "breakglass", body: `{"hours":2,"reason":"the gateway is down"}`,
+			args: []string{"--break-glass", "--reason", "the gateway is down", "--hours", "2"}, says: "it ends soon"},
+		"break-glass without a reason": {reason: "somebody will ask", args: []string{"--break-glass"}, want: output.ExitUsage, says: "--reason"},
+		"reason alone":                 {reason: "it would be lost", args: []string{"--reason", "the gateway is down"}, want: output.ExitUsage, says: "--break-glass"},
+		"no hours":                     {reason: "it would have ended already", args: []string{"--hours", "0"}, want: output.ExitUsage, says: "--hours"},
+		"no cluster":                   {reason: "the server knows", want: output.ExitNotFound, says: "demo"},
+		"no right":                     {reason: "the server's words reach the person", way: "kubeconfig", body: `{}`, code: http.StatusForbidden, want: output.ExitRefused, says: "the server's words"},
+		"not created":                  {reason: "it will be", way: "kubeconfig", body: `{}`, code: http.StatusConflict, want: output.ExitRefused, says: "fix: slipway cluster status demo"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := outputtest.New(t, outputtest.Hooks{})
+			const content = "# kubeconfig of cluster team/demo; it ends soon\nkind: Config\n"
+			if tc.way != "" {
+				b.Mux.HandleFunc("POST /slipway/v1/projects/team/clusters/demo/"+tc.way, func(w http.ResponseWriter, r *http.Request) {
+					if body, err := io.ReadAll(r.Body); err != nil || string(body) != tc.body {
+						t.Errorf("%s: the server was asked for %s, %v", tc.reason, body, err)
+					}
+					if tc.code != 0 {
+						w.Header().Set("Content-Type", "application/json")
+						w.WriteHeader(tc.code)
+						reason := map[int]string{http.StatusForbidden: "Forbidden", http.StatusConflict: "Conflict"}[tc.code]
+						fmt.Fprintf(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","message":"the server's words","reason":%q,"code":%d}`, reason, tc.code)
+						return
+					}
+					w.Header().Set("Content-Type", "application/yaml")
+					if _, err := w.Write([]byte(content)); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			path := filepath.Join(t.TempDir(), "demo.kubeconfig")
+			if err := os.WriteFile(path, []byte("old"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if got := b.Run(t.Context(), New(b.Deps), append([]string{"kubeconfig", "demo", "-p", "team", "--output", path}, tc.args...)...); got != tc.want {
+				t.Fatalf("%s: exit code %d, want %d\n%s", tc.reason, got, tc.want, b.Everything())
+			}
+			if !strings.Contains(b.Everything(), tc.says) {
+				t.Errorf("%s: it does not say %q:\n%s", tc.reason, tc.says, b.Everything())
+			}
+			if tc.want != output.ExitOK {
+				return
+			}
+			if got, err := os.ReadFile(path); err != nil || string(got) != content {
+				t.Errorf("%s: %q, %v", tc.reason, got, err)
+			}
+			if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("%s: mode %v, %v", tc.reason, info.Mode(), err)
+			}
+		})
 	}
 }

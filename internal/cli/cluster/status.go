@@ -23,18 +23,19 @@ func newList(deps output.Deps, project *string) *cobra.Command {
 		Args:    output.Args(cobra.NoArgs),
 	}
 	format := output.FormatFlag(cmd, output.FormatWide, output.FormatJSON, output.FormatYAML, output.FormatName)
-	cmd.Flags().BoolVarP(&all, "all-projects", "A", false, "those of every project")
+	cmd.Flags().BoolVarP(&all, "all-projects", "A", false, "those of every project that you may see")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		connection, err := deps.Connect(*project)
 		if err != nil {
 			return err
 		}
-		var options []client.ListOption
-		if !all {
-			options = append(options, client.InNamespace(connection.Project))
-		}
 		var list v1alpha1.ClusterList
-		if err := connection.Client.List(cmd.Context(), &list, options...); err != nil {
+		if all {
+			err = connection.ListAll(cmd.Context(), &list)
+		} else {
+			err = connection.Client.List(cmd.Context(), &list, client.InNamespace(connection.Project))
+		}
+		if err != nil {
 			return fmt.Errorf("cannot list clusters: %w", err)
 		}
 		return printList(deps, connection, *format, all, &list)

@@ -197,6 +197,9 @@ func TestAddStores(t *testing.T) {
 	if diff := cmp.Diff(data, secret.Data); diff != "" {
 		t.Errorf("secret (-want +got):\n%s", diff)
 	}
+	if secret.Type != v1alpha1.SecretTypeCredential {
+		t.Errorf("the secret has type %s: people may create only %s", secret.Type, v1alpha1.SecretTypeCredential)
+	}
 	again := b.Run(t.Context(), New(b.Deps), "add", "w1", "--address", "10.0.0.12", "--user", "ops", "--key", keyPair(t, ""), "--yes")
 	if again != output.ExitRefused || !strings.Contains(b.ErrOut.String(), "a host of that name exists, at 10.0.0.11") {
 		t.Errorf("a second add: exit code %d\n%s", again, b.ErrOut)

@@ -140,7 +140,7 @@ func (l *login) store(ctx context.Context, c client.Client, host string, stdin i
 	labels := map[string]string{labelHost: host}
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.SystemNamespace, GenerateName: "host-" + host + "-", Labels: labels},
-		Type:       corev1.SecretTypeOpaque, Data: data, Immutable: new(true),
+		Type:       v1alpha1.SecretTypeCredential, Data: data, Immutable: new(true),
 	}
 	if err := c.Create(ctx, secret); err != nil {
 		return "", fmt.Errorf("cannot store the login of host %s: %w", host, err)

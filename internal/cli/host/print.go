@@ -141,7 +141,7 @@ func bytesText(b int64) string {
 // printHints prints what is advised about a host, one line each.
 func printHints(deps output.Deps, host *v1alpha1.Host) error {
 	for _, hint := range hints(host) {
-		if _, err := fmt.Fprintln(deps.Streams.ErrOut, hint); err != nil {
+		if _, err := fmt.Fprintln(deps.Streams.ErrOut, output.Line(hint)); err != nil {
 			return err
 		}
 	}

@@ -28,7 +28,7 @@ func newLogs(deps output.Deps, project *string) *cobra.Command {
 		out := deps.Streams.Out
 		err = connection.Logs(cmd.Context(), args[0], host, follow, func(line output.LogLine, raw []byte) error {
 			if *format == output.FormatJSON {
-				_, err := out.Write(raw)
+				_, err := out.Write(output.EscapeJSON(raw))
 				return err
 			}
 			return printLine(out, line, full)

@@ -44,21 +44,23 @@ func newList(deps output.Deps, project *string) *cobra.Command {
 	}
 	format := output.FormatFlag(cmd, output.FormatWide, output.FormatJSON, output.FormatYAML, output.FormatName)
 	cmd.Flags().StringVar(&cluster, "cluster", "", "only those of this cluster")
-	cmd.Flags().BoolVarP(&all, "all-projects", "A", false, "those of every project")
+	cmd.Flags().BoolVarP(&all, "all-projects", "A", false, "those of every project that you may see")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		connection, err := deps.Connect(*project)
 		if err != nil {
 			return err
 		}
 		var options []client.ListOption
-		if !all {
-			options = append(options, client.InNamespace(connection.Project))
-		}
 		if cluster != "" {
 			options = append(options, client.MatchingLabels{v1alpha1.LabelCluster: cluster})
 		}
 		var list v1alpha1.OperationList
-		if err := connection.Client.List(cmd.Context(), &list, options...); err != nil {
+		if all {
+			err = connection.ListAll(cmd.Context(), &list, options...)
+		} else {
+			err = connection.Client.List(cmd.Context(), &list, append(options, client.InNamespace(connection.Project))...)
+		}
+		if err != nil {
 			return fmt.Errorf("cannot list operations: %w", err)
 		}
 		return printList(deps, connection, *format, all, &list)

@@ -119,13 +119,3 @@ func (c *Connection) Logs(ctx context.Context, operation, host string, follow bo
 		}
 	}
 }
-
-// Kubeconfig asks the server for a kubeconfig of a cluster, which is short-lived and the caller's own.
-func (c *Connection) Kubeconfig(ctx context.Context, cluster string) ([]byte, error) {
-	content, err := c.REST.Post().AbsPath("slipway", "v1", "projects", c.Project, "clusters", cluster, "kubeconfig").
-		SetHeader("Accept", "application/yaml").DoRaw(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("cannot get the kubeconfig of cluster %s: %w", cluster, err)
-	}
-	return content, nil
-}

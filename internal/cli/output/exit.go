@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -147,7 +148,7 @@ func fixOf(err error) string {
 	case apierrors.IsUnauthorized(err):
 		return "use a kubeconfig of this server, or log in again"
 	case apierrors.IsForbidden(err):
-		return "ask an administrator of the project for the right that is named"
+		return "ask an administrator for the right that is named, or choose another project with -p: slipway project list"
 	case apierrors.IsConflict(err):
 		return "somebody changed it at the same time: look at it and run the command again"
 	case fault.ReasonOf(err) == ReasonUsage:
@@ -157,17 +158,17 @@ func fixOf(err error) string {
 	}
 }
 
-// Clean takes away control characters, so that text from a host or a server cannot steer a terminal. Line ends and
-// tabs stay.
+// Clean takes away what steers a terminal, is invisible or changes the direction of text: it may come from a host.
+// Line ends and tabs stay.
 func Clean(text string) string {
 	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' {
+		switch {
+		case r == '\n' || r == '\t' || unicode.IsPrint(r):
 			return r
+		case unicode.Is(unicode.Z, r):
+			return ' '
 		}
-		if r < 0x20 || r >= 0x7f && r < 0xa0 {
-			return -1
-		}
-		return r
+		return -1
 	}, text)
 }
 

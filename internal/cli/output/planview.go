@@ -32,7 +32,7 @@ func printHost(w io.Writer, terminal bool, p *plan.Plan, target step.Target, loo
 	if target.ControlPlane {
 		role = "control plane"
 	}
-	if err := printf(w, "\nhost %s (%s, %s)\n", target.Name, target.Address, role); err != nil {
+	if err := printf(w, "\nhost %s (%s, %s)\n", Line(target.Name), Line(target.Address), role); err != nil {
 		return err
 	}
 	for _, stage := range p.Stages {
@@ -52,6 +52,7 @@ func printHost(w io.Writer, terminal bool, p *plan.Plan, target step.Target, loo
 }
 
 func printStep(w io.Writer, terminal bool, name string, look *Preview) error {
+	name = Line(name)
 	if look == nil {
 		return printf(w, "    %s\n", name)
 	}

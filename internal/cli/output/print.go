@@ -1,12 +1,15 @@
 package output
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -72,12 +75,51 @@ func PrintValue(w io.Writer, f Format, v any) error {
 	}
 	content = append(content, '\n')
 	if f == FormatYAML {
-		if content, err = yaml.JSONToYAML(content); err != nil {
-			return fmt.Errorf("cannot print as yaml: %w", err)
-		}
+		return printYAML(w, content)
 	}
-	_, err = w.Write(content)
+	_, err = w.Write(EscapeJSON(content))
 	return err
+}
+
+// printYAML prints JSON as YAML, and where that would steer a terminal as JSON: it is YAML too, but for its escapes of
+// pairs.
+func printYAML(w io.Writer, content []byte) error {
+	text, err := yaml.JSONToYAML(content)
+	// The library refuses some control characters and prints others.
+	if err != nil || !bytes.Equal(EscapeJSON(text), text) {
+		text = escape(content, func(r rune) string { return fmt.Sprintf(`\U%08x`, r) })
+	}
+	_, err = w.Write(text)
+	return err
+}
+
+// EscapeJSON gives the same JSON without anything that Clean takes away: such characters, which are in strings only,
+// become escapes.
+func EscapeJSON(content []byte) []byte {
+	return escape(content, func(r rune) string {
+		high, low := utf16.EncodeRune(r)
+		return fmt.Sprintf(`\u%04x\u%04x`, high, low)
+	})
+}
+
+// escape escapes what Clean takes away; wide gives the escape of a character above U+FFFF.
+func escape(content []byte, wide func(rune) string) []byte {
+	safe := make([]byte, 0, len(content))
+	for rest := content; len(rest) > 0; {
+		r, size := utf8.DecodeRune(rest)
+		switch {
+		case r == '\r':
+			safe = append(safe, ' ') // It can only be between tokens.
+		case r == '\n' || r == '\t' || unicode.IsPrint(r) && (r != utf8.RuneError || size > 1):
+			safe = append(safe, rest[:size]...)
+		case r > 0xffff:
+			safe = append(safe, wide(r)...)
+		default:
+			safe = fmt.Appendf(safe, `\u%04x`, r)
+		}
+		rest = rest[size:]
+	}
+	return safe
 }
 
 // PrintObject prints one object as JSON, YAML or its name, as kubectl does.

@@ -54,6 +54,7 @@ func Registrar(deps output.Deps) Register {
 func storeLogin(ctx context.Context, c client.Client, keyPEM []byte) error {
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.SystemNamespace, Name: "credential-" + credentialName},
+		Type:       v1alpha1.SecretTypeCredential,
 		Data:       map[string][]byte{v1alpha1.SecretKeyPrivateKey: keyPEM},
 	}
 	if err := c.Delete(ctx, secret.DeepCopy()); client.IgnoreNotFound(err) != nil {

@@ -22,6 +22,7 @@ import (
 
 	"slipway.dev/slipway/api/v1alpha1"
 	"slipway.dev/slipway/internal/bundle"
+	"slipway.dev/slipway/internal/host"
 )
 
 // Store is what the controller needs of the bundle store; *bundle.Store is one.
@@ -196,11 +197,8 @@ func missing(b *v1alpha1.Bundle) v1alpha1.BundleStatus {
 }
 
 func setVerified(s *v1alpha1.BundleStatus, generation int64, status metav1.ConditionStatus, reason, message string) {
-	if len(message) > maxMessage {
-		message = message[:maxMessage] + "..."
-	}
 	meta.SetStatusCondition(&s.Conditions, metav1.Condition{Type: v1alpha1.BundleVerified, Status: status,
-		ObservedGeneration: generation, Reason: reason, Message: message})
+		ObservedGeneration: generation, Reason: reason, Message: host.Shorten(message, maxMessage)})
 }
 
 // describe copies what people ask of a bundle from its manifest.

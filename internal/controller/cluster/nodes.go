@@ -18,10 +18,15 @@ import (
 
 	"slipway.dev/slipway/api/v1alpha1"
 	"slipway.dev/slipway/internal/cluster"
+	"slipway.dev/slipway/internal/host"
 )
 
-// maxNotReady bounds how many nodes a status names.
-const maxNotReady = 50
+// How much a status takes from a cluster, whose nodes may say anything: nodes that are named, and the bytes of a text.
+const (
+	maxNotReady = 50
+	maxReason   = 128
+	maxMessage  = 1024
+)
 
 // report is what is known of a cluster's nodes.
 type report struct {
@@ -50,6 +55,7 @@ type watchers struct {
 	ctx     context.Context
 	access  *cluster.Access
 	log     *slog.Logger
+	redact  func(string) string
 	changed chan event.GenericEvent
 
 	mu      sync.Mutex
@@ -61,8 +67,8 @@ type watcher struct {
 	report report
 }
 
-func newWatchers(ctx context.Context, access *cluster.Access, log *slog.Logger) *watchers {
-	return &watchers{ctx: ctx, access: access, log: log, changed: make(chan event.GenericEvent, 64), running: map[types.NamespacedName]*watcher{}}
+func newWatchers(ctx context.Context, d Deps) *watchers {
+	return &watchers{ctx: ctx, access: d.Access, log: d.Log, redact: d.Redact, changed: make(chan event.GenericEvent, 64), running: map[types.NamespacedName]*watcher{}}
 }
 
 func (w *watchers) report(key types.NamespacedName) report {
@@ -106,7 +112,7 @@ func (w *watchers) follow(ctx context.Context, key types.NamespacedName) {
 			return
 		}
 		if err != nil {
-			w.set(ctx, key, func(r *report) { r.problem = err.Error() })
+			w.set(ctx, key, func(r *report) { r.problem = host.Shorten(w.redact(err.Error()), maxMessage) })
 		}
 		if time.Since(begun) > time.Minute {
 			next = pause
@@ -204,7 +210,7 @@ func nodeProblem(n *corev1.Node) *v1alpha1.NodeProblem {
 		if c.Status == corev1.ConditionTrue {
 			return nil
 		}
-		return &v1alpha1.NodeProblem{Name: n.Name, Reason: c.Reason, Message: c.Message}
+		return &v1alpha1.NodeProblem{Name: n.Name, Reason: host.Clean(c.Reason, maxReason), Message: host.Shorten(c.Message, maxMessage)}
 	}
 	return &v1alpha1.NodeProblem{Name: n.Name, Reason: "NotSeenYet", Message: "the kubelet has not reported yet"}
 }

@@ -28,6 +28,8 @@ type Deps struct {
 	// Client reads from the server, not from a cache.
 	Client client.Client
 	Access *cluster.Access
+	// Redact takes secrets out of what a cluster said; nil changes nothing.
+	Redact func(string) string
 	Log    *slog.Logger
 }
 
@@ -39,7 +41,10 @@ type Reconciler struct {
 
 // New gives a reconciler whose watches end with ctx.
 func New(ctx context.Context, deps Deps) *Reconciler {
-	return &Reconciler{Deps: deps, nodes: newWatchers(ctx, deps.Access, deps.Log)}
+	if deps.Redact == nil {
+		deps.Redact = func(text string) string { return text }
+	}
+	return &Reconciler{Deps: deps, nodes: newWatchers(ctx, deps)}
 }
 
 // Reconcile brings one cluster's operations and status up to date.

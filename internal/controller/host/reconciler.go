@@ -39,6 +39,8 @@ type Deps struct {
 	Scan func(ctx context.Context, address string, port int) (key, fingerprint string, err error)
 	// Lookup gives the addresses of a DNS name; net.DefaultResolver.LookupNetIP with "ip" is one.
 	Lookup func(ctx context.Context, name string) ([]netip.Addr, error)
+	// Redact takes secrets out of what a machine said; nil changes nothing.
+	Redact func(string) string
 	// Log takes changes of reachability.
 	Log *slog.Logger
 }
@@ -48,6 +50,7 @@ type Reconciler struct {
 	client   client.Client
 	live     client.Reader
 	watchers *watchers
+	redact   func(string) string
 	log      *slog.Logger
 }
 
@@ -56,7 +59,10 @@ func New(d Deps) *Reconciler {
 	if d.Live == nil {
 		d.Live = d.Client
 	}
-	return &Reconciler{client: d.Client, live: d.Live, log: d.Log, watchers: newWatchers(d)}
+	if d.Redact == nil {
+		d.Redact = func(text string) string { return text }
+	}
+	return &Reconciler{client: d.Client, live: d.Live, log: d.Log, redact: d.Redact, watchers: newWatchers(d)}
 }
 
 // Reconcile keeps the watcher of one Host right and writes its status when that changed.
@@ -174,6 +180,9 @@ func (r *Reconciler) named(ctx context.Context, fields client.MatchingFields, ex
 
 // write stores the status when it differs from what the object holds.
 func (r *Reconciler) write(ctx context.Context, h *v1alpha1.Host, next v1alpha1.HostStatus) error {
+	for i := range next.Conditions {
+		next.Conditions[i].Message = r.redact(next.Conditions[i].Message)
+	}
 	if equality.Semantic.DeepEqual(h.Status, next) {
 		return nil
 	}

@@ -57,7 +57,7 @@ func targetOf(ctx context.Context, c client.Reader, h *v1alpha1.Host) (ssh.Targe
 			fmt.Sprintf("create the Secret %s in %s, or let spec.secretName of Credential %s name another", key.Name, key.Namespace, name),
 			fmt.Sprintf("cannot log in to host %s: Credential %s names the Secret %s, which is not in %s", h.Name, name, key.Name, key.Namespace))
 	}
-	t := ssh.Target{Name: h.Name, Address: h.Spec.Address, Port: int(h.Spec.Port), User: credential.Spec.User, HostKey: h.Spec.HostKey}
+	t := ssh.Target{Name: h.Name, Address: h.Spec.Address, Port: int(h.Spec.Port), Credential: name, User: credential.Spec.User, HostKey: h.Spec.HostKey}
 	if err := fill(&t, credential, secret.Data); err != nil {
 		return ssh.Target{}, "", fmt.Errorf("cannot log in to host %s: %w", h.Name, err)
 	}

@@ -84,7 +84,7 @@ func TestResolver(t *testing.T) {
 					return
 				}
 				c.want.Name, c.want.Address, c.want.Port, c.want.HostKey = "w1", "192.168.7.1", 22, keyA
-				if err != nil || got.Digest() != c.want.Digest() {
+				if err != nil || got.Digest() != c.want.Digest() || got.Credential != "root" {
 					t.Errorf("%s: got %v, %v; want %v", c.reason, got, err, c.want)
 				}
 			})

@@ -12,6 +12,7 @@ import (
 
 	"slipway.dev/slipway/api/v1alpha1"
 	"slipway.dev/slipway/internal/fault"
+	"slipway.dev/slipway/internal/host"
 	"slipway.dev/slipway/internal/host/ssh"
 )
 
@@ -79,10 +80,7 @@ func (v view) status() v1alpha1.HostStatus {
 
 func (v view) set(s *v1alpha1.HostStatus, c metav1.Condition) {
 	c.ObservedGeneration = v.host.Generation
-	c.Message = strings.ToValidUTF8(c.Message, "")
-	if len(c.Message) > maxMessage {
-		c.Message = strings.ToValidUTF8(c.Message[:maxMessage], "") + "..."
-	}
+	c.Message = host.Shorten(c.Message, maxMessage)
 	meta.SetStatusCondition(&s.Conditions, c)
 }
 

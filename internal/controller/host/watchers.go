@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"slipway.dev/slipway/api/v1alpha1"
+	"slipway.dev/slipway/internal/audit"
 	"slipway.dev/slipway/internal/fault"
 	"slipway.dev/slipway/internal/host"
 	"slipway.dev/slipway/internal/host/ssh"
@@ -184,7 +185,7 @@ func (w *watchers) look(ctx context.Context, name string, s subject) (*finding, 
 	case <-ctx.Done():
 		return &finding{err: ctx.Err()}, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	ctx, cancel := context.WithTimeout(audit.Because(ctx, "look at the host"), lookTimeout)
 	defer cancel()
 	if !s.pinned {
 		return w.scan(ctx, s), nil

@@ -19,6 +19,7 @@ import (
 	"slipway.dev/slipway/internal/operation"
 	"slipway.dev/slipway/internal/pki"
 	"slipway.dev/slipway/internal/plan"
+	"slipway.dev/slipway/internal/plan/create"
 	"slipway.dev/slipway/internal/step/kubeadm"
 )
 
@@ -33,7 +34,7 @@ func (r *Reconciler) mintKeys(ctx context.Context, op *v1alpha1.Operation) error
 	if err == nil {
 		if !cluster.OwnsKeys(&have, op.Namespace) {
 			return fault.NewTerminal("NameTaken", "choose another name: cluster names are unique in the platform",
-				fmt.Errorf("cannot create cluster %s: project %s plans or has one of that name", op.Spec.Cluster, have.Labels[cluster.LabelProject]))
+				fmt.Errorf("cannot create cluster %s: another project plans or has one of that name", op.Spec.Cluster))
 		}
 		return nil
 	}
@@ -48,7 +49,7 @@ func (r *Reconciler) mintKeys(ctx context.Context, op *v1alpha1.Operation) error
 		ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name, Labels: map[string]string{
 			v1alpha1.LabelCluster: op.Spec.Cluster, cluster.LabelProject: op.Namespace,
 		}},
-		Data: data,
+		Type: v1alpha1.SecretTypeKeys, Data: data,
 	}
 	if err := r.Client.Create(ctx, secret); err != nil && !apierrors.IsAlreadyExists(err) {
 		return fault.NewTransient("APIUnreachable", fmt.Errorf("cannot store the keys of cluster %s: %w", op.Spec.Cluster, err))
@@ -98,6 +99,9 @@ func (r *Reconciler) dropKeys(ctx context.Context, op *v1alpha1.Operation) error
 
 // prepareCreate makes the Cluster of an approved plan and claims its hosts: the create of a claim is the lock.
 func (r *Reconciler) prepareCreate(ctx context.Context, op *v1alpha1.Operation, p *plan.Plan) error {
+	if err := r.stillLent(ctx, op, p); err != nil {
+		return err
+	}
 	if op.Spec.Wanted != nil {
 		c := &v1alpha1.Cluster{
 			ObjectMeta: metav1.ObjectMeta{Namespace: op.Namespace, Name: op.Spec.Cluster, Annotations: map[string]string{v1alpha1.AnnotationCreatedBy: op.Name}},
@@ -124,7 +128,31 @@ func (r *Reconciler) prepareCreate(ctx context.Context, op *v1alpha1.Operation, 
 		}
 		if claim.Spec.ClusterUID != string(op.UID) {
 			return join(r.unclaim(ctx, op), fault.NewTerminal("HostClaimed", "choose another host, or delete that cluster first",
-				fmt.Errorf("cannot claim host %s: cluster %s/%s holds it", t.Name, claim.Spec.Namespace, claim.Spec.Cluster)))
+				fmt.Errorf("cannot claim host %s: %s holds it", t.Name, create.HolderFor(op.Namespace, claim.Spec))))
+		}
+	}
+	return nil
+}
+
+// stillLent refuses to claim a host that was lent when the plan was made, and is not any more: an old plan that is
+// retried must not take it. A host that the cluster holds stays its own.
+func (r *Reconciler) stillLent(ctx context.Context, op *v1alpha1.Operation, p *plan.Plan) error {
+	grants, err := r.grants(ctx, op.Namespace)
+	if err != nil {
+		return err
+	}
+	in := create.Input{Grants: grants}
+	for _, t := range p.Hosts {
+		if in.Lends(v1alpha1.GrantHost, t.Name) {
+			continue
+		}
+		var claim v1alpha1.HostClaim
+		if err := r.Client.Get(ctx, client.ObjectKey{Name: t.Name}, &claim); client.IgnoreNotFound(err) != nil {
+			return fault.NewTransient("APIUnreachable", fmt.Errorf("cannot read the claim of host %s: %w", t.Name, err))
+		}
+		if claim.Spec.Namespace != op.Namespace || claim.Spec.ClusterUID != string(op.UID) {
+			return fault.NewTerminal("NotLent", "ask a system administrator for a Grant of Host "+t.Name+" in project "+op.Namespace,
+				fmt.Errorf("cannot claim host %s: it is not lent to project %s", t.Name, op.Namespace))
 		}
 	}
 	return nil

@@ -39,14 +39,26 @@ func (r *Reconciler) planCreate(ctx context.Context, op *v1alpha1.Operation) (*p
 		return nil, err
 	}
 	in.Spec = spec
+	if in.Grants, err = r.grants(ctx, op.Namespace); err != nil {
+		return nil, err
+	}
 	if err := r.observeHosts(ctx, &in); err != nil {
 		return nil, err
 	}
-	if in.Bundle, in.BundleProblem, err = r.Bundle(ctx, in.Spec.Kubernetes.Version); err != nil {
-		return nil, err
+	if in.Lends(v1alpha1.GrantBundle, in.Spec.Kubernetes.Version) {
+		if in.Bundle, in.BundleProblem, err = r.Bundle(ctx, in.Spec.Kubernetes.Version); err != nil {
+			return nil, err
+		}
 	}
 	if in.TimeServers, err = r.timeServers(ctx); err != nil {
 		return nil, err
+	}
+	precheck, err := r.setting(ctx, v1alpha1.SettingPrecheck)
+	if err != nil {
+		return nil, err
+	}
+	if precheck.Precheck != nil {
+		in.Precheck = *precheck.Precheck
 	}
 	if err := r.mintKeys(ctx, op); err != nil {
 		return nil, err
@@ -66,7 +78,7 @@ func (r *Reconciler) wanted(ctx context.Context, op *v1alpha1.Operation) (v1alph
 		case c.Name != op.Spec.Cluster:
 		case c.Namespace != op.Namespace:
 			return v1alpha1.ClusterSpec{}, fault.NewTerminal("NameTaken", "choose another name: cluster names are unique in the platform",
-				fmt.Errorf("cannot create cluster %s: project %s has one of that name", c.Name, c.Namespace))
+				fmt.Errorf("cannot create cluster %s: another project has one of that name", c.Name))
 		default:
 			own = &all.Items[i]
 		}
@@ -84,12 +96,30 @@ func (r *Reconciler) wanted(ctx context.Context, op *v1alpha1.Operation) (v1alph
 	}
 }
 
+// grants gives what is lent to a project.
+func (r *Reconciler) grants(ctx context.Context, project string) ([]v1alpha1.GrantSpec, error) {
+	var all v1alpha1.GrantList
+	if err := r.Client.List(ctx, &all, client.InNamespace(project)); err != nil {
+		return nil, fault.NewTransient("APIUnreachable", fmt.Errorf("cannot list the grants of project %s: %w", project, err))
+	}
+	var specs []v1alpha1.GrantSpec
+	for _, g := range all.Items {
+		if g.DeletionTimestamp == nil {
+			specs = append(specs, g.Spec)
+		}
+	}
+	return specs, nil
+}
+
 func (r *Reconciler) observeHosts(ctx context.Context, in *create.Input) error {
 	platform, err := r.platformAddress(ctx)
 	if err != nil {
 		return err
 	}
 	for _, name := range in.Spec.AllHosts() {
+		if !in.Lends(v1alpha1.GrantHost, name) {
+			continue // Not even an error about it may tell whether it exists.
+		}
 		var h v1alpha1.Host
 		err := r.Client.Get(ctx, client.ObjectKey{Name: name}, &h)
 		if apierrors.IsNotFound(err) {
@@ -113,14 +143,23 @@ func (r *Reconciler) observeHosts(ctx context.Context, in *create.Input) error {
 	return nil
 }
 
+// setting gives the Setting of that name; one that nobody made is empty.
+func (r *Reconciler) setting(ctx context.Context, name string) (v1alpha1.SettingSpec, error) {
+	var setting v1alpha1.Setting
+	err := r.Client.Get(ctx, client.ObjectKey{Name: name}, &setting)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return v1alpha1.SettingSpec{}, fault.NewTransient("APIUnreachable", fmt.Errorf("cannot read Setting %s: %w", name, err))
+	}
+	return setting.Spec, nil
+}
+
 // platformAddress gives how a host at an address reaches the server.
 func (r *Reconciler) platformAddress(ctx context.Context) (func(string) (string, error), error) {
-	var setting v1alpha1.Setting
-	err := r.Client.Get(ctx, client.ObjectKey{Name: v1alpha1.SettingPlatform}, &setting)
-	if err != nil && !apierrors.IsNotFound(err) {
-		return nil, fault.NewTransient("APIUnreachable", fmt.Errorf("cannot read Setting platform: %w", err))
+	setting, err := r.setting(ctx, v1alpha1.SettingPlatform)
+	if err != nil {
+		return nil, err
 	}
-	if p := setting.Spec.Platform; p != nil && p.Address != "" {
+	if p := setting.Platform; p != nil && p.Address != "" {
 		address := net.JoinHostPort(p.Address, strconv.Itoa(r.Platform.Port))
 		return func(string) (string, error) { return address, nil }, nil
 	}
@@ -133,16 +172,12 @@ func (r *Reconciler) platformAddress(ctx context.Context) (func(string) (string,
 }
 
 func (r *Reconciler) timeServers(ctx context.Context) ([]string, error) {
-	var setting v1alpha1.Setting
-	err := r.Client.Get(ctx, client.ObjectKey{Name: v1alpha1.SettingNTP}, &setting)
-	if apierrors.IsNotFound(err) || (err == nil && setting.Spec.NTP == nil) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fault.NewTransient("APIUnreachable", fmt.Errorf("cannot read Setting ntp: %w", err))
+	setting, err := r.setting(ctx, v1alpha1.SettingNTP)
+	if err != nil || setting.NTP == nil {
+		return nil, err
 	}
 	var servers []string
-	for _, s := range setting.Spec.NTP.Servers {
+	for _, s := range setting.NTP.Servers {
 		if s.Enabled == nil || *s.Enabled {
 			servers = append(servers, s.Address)
 		}

@@ -17,9 +17,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"slipway.dev/slipway/api/v1alpha1"
+	"slipway.dev/slipway/internal/audit"
 	"slipway.dev/slipway/internal/blob"
 	"slipway.dev/slipway/internal/bundle"
 	"slipway.dev/slipway/internal/fault"
+	"slipway.dev/slipway/internal/host"
 	"slipway.dev/slipway/internal/operation"
 	"slipway.dev/slipway/internal/plan"
 	"slipway.dev/slipway/internal/plan/create"
@@ -48,6 +50,8 @@ type Deps struct {
 	Bundle func(ctx context.Context, version string) (*bundle.Manifest, string, error)
 	// Plans keeps plans and previews.
 	Plans blob.Store
+	// Audit records that an operation began or ended; nil records nothing.
+	Audit audit.Recorder
 	Log   *slog.Logger
 	// Platform tells how hosts reach the server.
 	Platform Platform
@@ -155,7 +159,7 @@ func (r *Reconciler) offer(ctx context.Context, op *v1alpha1.Operation, p *plan.
 	}
 	copied := op.DeepCopy()
 	r.runs.start(copied, func(ctx context.Context, _ <-chan struct{}) {
-		err := r.preview(ctx, copied, p)
+		err := r.preview(because(ctx, copied), copied, p)
 		if err == nil {
 			err = planned(ctx, copied)
 		}
@@ -170,7 +174,7 @@ func (r *Reconciler) offer(ctx context.Context, op *v1alpha1.Operation, p *plan.
 func (r *Reconciler) refuse(ctx context.Context, op *v1alpha1.Operation, cause error) error {
 	now := metav1.Now()
 	return r.status(ctx, op, func(s *v1alpha1.OperationStatus) {
-		s.Phase = v1alpha1.OperationFailed
+		s.Phase, s.Attempt = v1alpha1.OperationFailed, op.Spec.Attempt
 		s.FinishedAt = &now
 		s.Message = "nothing was changed; mend what is named and retry"
 		s.Failures = failures(cause)
@@ -261,15 +265,11 @@ func (r *Reconciler) needsApproval(ctx context.Context, op *v1alpha1.Operation) 
 	if op.Spec.Wanted != nil {
 		return true, nil
 	}
-	var setting v1alpha1.Setting
-	err := r.Client.Get(ctx, client.ObjectKey{Name: v1alpha1.SettingApproval}, &setting)
-	if apierrors.IsNotFound(err) {
-		return false, nil
+	setting, err := r.setting(ctx, v1alpha1.SettingApproval)
+	if err != nil || setting.Approval == nil {
+		return false, err
 	}
-	if err != nil {
-		return false, fmt.Errorf("cannot read Setting approval: %w", err)
-	}
-	return setting.Spec.Approval != nil && slices.Contains(setting.Spec.Approval.Required, string(op.Spec.Verb)), nil
+	return slices.Contains(setting.Approval.Required, string(op.Spec.Verb)), nil
 }
 
 // start claims the hosts and hands the plan to the engine.
@@ -328,8 +328,12 @@ func (r *Reconciler) retry(ctx context.Context, op *v1alpha1.Operation) error {
 func (r *Reconciler) run(op *v1alpha1.Operation, p *plan.Plan) error {
 	copied := op.DeepCopy()
 	r.runs.start(copied, func(ctx context.Context, abort <-chan struct{}) {
-		if _, err := r.Engine.Run(ctx, copied, p, abort); err != nil && ctx.Err() == nil {
+		outcome, err := r.Engine.Run(because(ctx, copied), copied, p, abort)
+		if err != nil && ctx.Err() == nil {
 			r.Log.Error("operation stopped without an outcome", "operation", copied.Name, "error", err)
+		}
+		if err == nil {
+			r.record(copied, outcome.Phase, outcome.Failures)
 		}
 	})
 	return nil
@@ -415,12 +419,18 @@ func (r *Reconciler) status(ctx context.Context, op *v1alpha1.Operation, change 
 	if err := r.Client.Status().Patch(ctx, op, client.MergeFrom(before)); err != nil {
 		return fmt.Errorf("cannot write the status of operation %s: %w", op.Name, err)
 	}
+	if op.Status.Phase != before.Status.Phase {
+		r.record(op, op.Status.Phase, op.Status.Failures)
+	}
 	return nil
 }
 
-// failures turns joined errors into one failure each.
+// maxRefusal bounds how much a status says of why a plan cannot be made, in bytes: every rule that every host breaks.
+const maxRefusal = 64 << 10
+
+// failures turns joined errors into one failure each. Hosts have a say in the text.
 func failures(err error) []v1alpha1.Failure {
-	return []v1alpha1.Failure{{Reason: fault.ReasonOf(err), Message: err.Error(), Fix: fault.FixOf(err)}}
+	return []v1alpha1.Failure{{Reason: fault.ReasonOf(err), Message: host.Shorten(err.Error(), maxRefusal), Fix: fault.FixOf(err)}}
 }
 
 func ignoreConflict(err error) error {

@@ -386,8 +386,8 @@ func TestNames(t *testing.T) {
 			}
 			w.settle()
 			before := w.keys("demo")
-			if len(before.Data) != 10 || before.Labels[v1alpha1.LabelCluster] != "demo" {
-				t.Errorf("%d keys, labels %v", len(before.Data), before.Labels)
+			if len(before.Data) != 10 || before.Labels[v1alpha1.LabelCluster] != "demo" || before.Type != v1alpha1.SecretTypeKeys {
+				t.Errorf("%d keys, labels %v, type %s", len(before.Data), before.Labels, before.Type)
 			}
 			w.edit("dev", "op", func(op *v1alpha1.Operation) { op.Spec.Attempt = 1 })
 			w.settle()

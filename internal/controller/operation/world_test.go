@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -132,6 +133,10 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	for _, o := range append(objects, machine("c1", "10.9.0.11"), machine("w1", "10.9.0.21"), machine("w2", "10.9.0.22")) {
 		w.create(o)
 	}
+	for _, project := range []string{"dev", "ops"} {
+		w.create(grantOf(project, v1alpha1.GrantHost, v1alpha1.GrantEverything))
+		w.create(grantOf(project, v1alpha1.GrantBundle, v1alpha1.GrantEverything))
+	}
 	w.engine = &engine{client: w.client}
 	w.restart()
 	t.Cleanup(func() {
@@ -221,6 +226,14 @@ func clusterOf(namespace, name string, s v1alpha1.ClusterSpec) *v1alpha1.Cluster
 
 func operationOf(namespace, name string, s v1alpha1.OperationSpec) *v1alpha1.Operation {
 	return &v1alpha1.Operation{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Spec: s}
+}
+
+func grantOf(project string, kind v1alpha1.GrantKind, name string) *v1alpha1.Grant {
+	object := string(kind) + "-" + name
+	if name == v1alpha1.GrantEverything {
+		object = string(kind) + "s-all"
+	}
+	return &v1alpha1.Grant{ObjectMeta: metav1.ObjectMeta{Namespace: project, Name: strings.ToLower(object)}, Spec: v1alpha1.GrantSpec{Kind: kind, Name: name}}
 }
 
 func (w *world) create(o client.Object) {

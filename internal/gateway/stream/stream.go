@@ -1,11 +1,9 @@
-// Package stream owns what the API cannot carry as objects: plans with their previews, logs followed live,
-// and kubeconfigs. It changes nothing.
+// Package stream owns what the API cannot carry as objects: plans with their previews, and logs followed live.
+// It changes nothing.
 package stream
 
 import (
-	"bytes"
 	"context"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,26 +12,17 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
-	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"slipway.dev/slipway/api/v1alpha1"
 	"slipway.dev/slipway/internal/access"
 	"slipway.dev/slipway/internal/blob"
-	"slipway.dev/slipway/internal/cluster"
 	"slipway.dev/slipway/internal/gateway"
 	"slipway.dev/slipway/internal/operation"
-	"slipway.dev/slipway/internal/pki"
 	"slipway.dev/slipway/internal/step"
-	"slipway.dev/slipway/internal/step/kubeadm"
 )
-
-// kubeconfigLife is how long a kubeconfig that people download is valid.
-const kubeconfigLife = 24 * time.Hour
 
 // Deps is what the handler works with.
 type Deps struct {
@@ -44,13 +33,12 @@ type Deps struct {
 		blob.Store
 		blob.Follower
 	}
-	Secrets step.Secrets
-	Log     *slog.Logger
+	Log *slog.Logger
 }
 
 type handler struct{ Deps }
 
-// Routes gives the routes of plans, logs and kubeconfigs.
+// Routes gives the routes of plans and logs.
 func Routes(deps Deps) []gateway.Route {
 	h := handler{deps}
 	const project = "/slipway/v1/projects/{project}"
@@ -60,7 +48,6 @@ func Routes(deps Deps) []gateway.Route {
 	return []gateway.Route{
 		{Method: "GET", Path: project + "/operations/{name}/plan", Rule: rule("get", "operations", "plan"), Serve: h.plan},
 		{Method: "GET", Path: project + "/operations/{name}/log", Rule: rule("get", "operations", "log"), Long: true, Serve: h.log},
-		{Method: "POST", Path: project + "/clusters/{name}/kubeconfig", Rule: rule("create", "clusters", "kubeconfig"), Verb: "kubeconfig", Serve: h.kubeconfig},
 	}
 }
 
@@ -238,49 +225,4 @@ func (l *lines) write(b []byte) error {
 		return err
 	}
 	return l.controller.Flush()
-}
-
-// kubeconfig answers with a kubeconfig of the person's own for a managed cluster; it ends by itself.
-func (h handler) kubeconfig(w http.ResponseWriter, r *http.Request) error {
-	var c v1alpha1.Cluster
-	if err := h.Client.Get(r.Context(), client.ObjectKey{Namespace: r.PathValue("project"), Name: r.PathValue("name")}, &c); err != nil {
-		return err
-	}
-	if c.Status.Endpoint == "" {
-		return apierrors.NewConflict(v1alpha1.GroupVersion().WithResource("clusters").GroupResource(), c.Name, errors.New("the cluster is not created yet"))
-	}
-	who, _ := gateway.UserOf(r.Context())
-	secret := cluster.KeysName(c.Name)
-	caCert, err := h.Secrets.Secret(r.Context(), step.SecretRef{Name: secret, Key: kubeadm.CACert})
-	if err != nil {
-		return err
-	}
-	caKey, err := h.Secrets.Secret(r.Context(), step.SecretRef{Name: secret, Key: kubeadm.CAKey})
-	if err != nil {
-		return err
-	}
-	ca, err := pki.ParseCA(caCert, caKey)
-	if err != nil {
-		return err
-	}
-	cert, key, err := ca.Issue(pki.Template{
-		CommonName: "slipway:" + who.GetName(), Organization: []string{"system:masters"},
-		Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, ValidFor: kubeconfigLife,
-	})
-	if err != nil {
-		return err
-	}
-	b, err := clientcmd.Write(clientcmdapi.Config{
-		Clusters:       map[string]*clientcmdapi.Cluster{c.Name: {Server: c.Status.Endpoint, CertificateAuthorityData: caCert}},
-		AuthInfos:      map[string]*clientcmdapi.AuthInfo{who.GetName(): {ClientCertificateData: cert, ClientKeyData: key}},
-		Contexts:       map[string]*clientcmdapi.Context{c.Name: {Cluster: c.Name, AuthInfo: who.GetName()}},
-		CurrentContext: c.Name,
-	})
-	if err != nil {
-		return err
-	}
-	h.Log.Info("kubeconfig issued", "user", who.GetName(), "cluster", c.Name, "project", c.Namespace, "from", r.RemoteAddr)
-	w.Header().Set("Content-Type", "application/yaml")
-	_, err = io.Copy(w, bytes.NewReader(b))
-	return err
 }

@@ -3,18 +3,14 @@ package stream
 import (
 	"bufio"
 	"context"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -22,7 +18,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	clientfake "sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -33,9 +28,7 @@ import (
 	"slipway.dev/slipway/internal/blob"
 	"slipway.dev/slipway/internal/gateway"
 	"slipway.dev/slipway/internal/operation"
-	"slipway.dev/slipway/internal/pki"
 	"slipway.dev/slipway/internal/step"
-	"slipway.dev/slipway/internal/step/kubeadm"
 )
 
 // person lets in whoever the header User names.
@@ -46,23 +39,12 @@ func (person) Authenticate(r *http.Request) (user.Info, bool, error) {
 	return &user.DefaultInfo{Name: name, UID: "7", Groups: []string{"team"}, Extra: map[string][]string{"scope": {"a"}}}, name != "", nil
 }
 
-type vault map[string][]byte
-
-func (v vault) Secret(_ context.Context, ref step.SecretRef) ([]byte, error) {
-	value, ok := v[ref.Name+"/"+ref.Key]
-	if !ok {
-		return nil, fmt.Errorf("there is no secret %s", ref.Name)
-	}
-	return value, nil
-}
-
 // world is the handler behind a gateway.
 type world struct {
 	t      *testing.T
 	client client.WithWatch
 	blobs  *blob.Directory
 	server *httptest.Server
-	ca     *pki.CA
 	// asked holds what RBAC was asked, allowed what it answers.
 	asked   []authorizationv1.SubjectAccessReviewSpec
 	allowed func(*authorizationv1.ResourceAttributes) bool
@@ -103,11 +85,7 @@ func newWorld(t *testing.T, lags bool, objects ...client.Object) *world {
 	if w.blobs, err = blob.Dir(t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	if w.ca, err = pki.NewCA("kubernetes", 10*365*24*time.Hour); err != nil {
-		t.Fatal(err)
-	}
-	deps := Deps{Client: w.client, Blobs: w.blobs, Log: slog.New(slog.DiscardHandler),
-		Secrets: vault{"cluster-demo/" + kubeadm.CACert: w.ca.CertPEM(), "cluster-demo/" + kubeadm.CAKey: w.ca.KeyPEM()}}
+	deps := Deps{Client: w.client, Blobs: w.blobs, Log: slog.New(slog.DiscardHandler)}
 	if lags {
 		deps.Blobs = lagging{w.blobs}
 	}
@@ -165,13 +143,8 @@ func op(phase v1alpha1.OperationPhase) *v1alpha1.Operation {
 	return &v1alpha1.Operation{ObjectMeta: metav1.ObjectMeta{Namespace: "dev", Name: "op"}, Status: v1alpha1.OperationStatus{Phase: phase}}
 }
 
-func demo(endpoint string) *v1alpha1.Cluster {
-	return &v1alpha1.Cluster{ObjectMeta: metav1.ObjectMeta{Namespace: "dev", Name: "demo"}, Status: v1alpha1.ClusterStatus{Endpoint: endpoint}}
-}
-
 const (
 	operationPath = "/slipway/v1/projects/dev/operations/op"
-	configPath    = "/slipway/v1/projects/dev/clusters/demo/kubeconfig"
 	storedPlan    = `{"format":1,"hosts":[{"name":"c1"},{"name":"w1"}]}`
 )
 
@@ -183,12 +156,10 @@ func TestForbidden(t *testing.T) {
 	}{
 		"plan": {reason: "a plan names hosts", method: "GET", path: operationPath + "/plan", want: authorizationv1.ResourceAttributes{Verb: "get", Resource: "operations", Subresource: "plan", Name: "op"}},
 		"log":  {reason: "a log says what ran", method: "GET", path: operationPath + "/log?follow=true", want: authorizationv1.ResourceAttributes{Verb: "get", Resource: "operations", Subresource: "log", Name: "op"}},
-		"kubeconfig": {reason: "it opens a cluster", method: "POST", path: configPath,
-			want: authorizationv1.ResourceAttributes{Verb: "create", Resource: "clusters", Subresource: "kubeconfig", Name: "demo"}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, false, op(v1alpha1.OperationSucceeded), demo("https://10.9.0.11:6443"))
+			w := newWorld(t, false, op(v1alpha1.OperationSucceeded))
 			w.put(operation.PlanName("dev", "op"), storedPlan)
 			w.allowed = func(*authorizationv1.ResourceAttributes) bool { return false }
 			code, body := w.ask(tc.method, tc.path)
@@ -231,15 +202,13 @@ func TestUnknownPaths(t *testing.T) {
 		method, path string
 		code         int
 	}{
-		"root":            {"GET", "/slipway/v1/", http.StatusNotFound},
-		"other version":   {"GET", "/slipway/v2/projects/dev/operations/op/plan", http.StatusNotFound},
-		"other part":      {"GET", operationPath + "/secrets", http.StatusNotFound},
-		"object":          {"GET", operationPath, http.StatusNotFound},
-		"no plan":         {"GET", operationPath + "/plan", http.StatusNotFound},
-		"no operation":    {"GET", "/slipway/v1/projects/dev/operations/none/log", http.StatusNotFound},
-		"no cluster":      {"POST", "/slipway/v1/projects/dev/clusters/none/kubeconfig", http.StatusNotFound},
-		"kubeconfig read": {"GET", configPath, http.StatusNotFound},
-		"out of store":    {"GET", "/slipway/v1/projects/dev/operations/..%2F..%2Fx/plan", http.StatusInternalServerError},
+		"root":          {"GET", "/slipway/v1/", http.StatusNotFound},
+		"other version": {"GET", "/slipway/v2/projects/dev/operations/op/plan", http.StatusNotFound},
+		"other part":    {"GET", operationPath + "/secrets", http.StatusNotFound},
+		"object":        {"GET", operationPath, http.StatusNotFound},
+		"no plan":       {"GET", operationPath + "/plan", http.StatusNotFound},
+		"no operation":  {"GET", "/slipway/v1/projects/dev/operations/none/log", http.StatusNotFound},
+		"out of store":  {"GET", "/slipway/v1/projects/dev/operations/..%2F..%2Fx/plan", http.StatusInternalServerError},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if code, body := w.ask(tc.method, tc.path); code != tc.code {
@@ -349,47 +318,4 @@ func TestFollowKeepsLastLines(t *testing.T) {
 	if err != nil || string(b) != "{\"n\":\"last\"}\n" {
 		t.Errorf("%q, %v", b, err)
 	}
-}
-
-// TestKubeconfig: it is the person's own, and ends by itself within a day.
-func TestKubeconfig(t *testing.T) {
-	w := newWorld(t, false, demo("https://10.9.0.11:6443"))
-	before := time.Now()
-	code, body := w.ask("POST", configPath)
-	if code != http.StatusOK {
-		t.Fatalf("%d %s", code, body)
-	}
-	config, err := clientcmd.Load([]byte(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	current := config.Contexts[config.CurrentContext]
-	if current == nil || config.Clusters[current.Cluster].Server != "https://10.9.0.11:6443" || string(config.Clusters[current.Cluster].CertificateAuthorityData) != string(w.ca.CertPEM()) {
-		t.Fatalf("context %v of %s", current, body)
-	}
-	block, _ := pem.Decode(config.AuthInfos[current.AuthInfo].ClientCertificateData)
-	leaf, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if leaf.Subject.CommonName != "slipway:ann" {
-		t.Errorf("subject %s, want the person's own", leaf.Subject)
-	}
-	if leaf.NotAfter.After(time.Now().Add(24*time.Hour)) || leaf.NotAfter.Before(before.Add(23*time.Hour)) {
-		t.Errorf("it ends at %s, want within a day", leaf.NotAfter)
-	}
-	if err := leaf.CheckSignatureFrom(w.ca.Certificate()); err != nil {
-		t.Error(err)
-	}
-	if diff := cmp.Diff([]x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, leaf.ExtKeyUsage); diff != "" {
-		t.Errorf("usage (-want +got):\n%s", diff)
-	}
-	if strings.Contains(body, "token") {
-		t.Error("a token is in it")
-	}
-	t.Run("not created yet", func(t *testing.T) {
-		if code, _ := newWorld(t, false, demo("")).ask("POST", configPath); code != http.StatusConflict {
-			t.Errorf("%d, want a conflict", code)
-		}
-	})
 }

@@ -73,7 +73,7 @@ func (s *Session) open(ctx context.Context) (*ssh.Session, error) {
 			return channel, err
 		}
 		if try == maxOpenTries {
-			return nil, fmt.Errorf("cannot open a channel: %w", err)
+			return nil, fmt.Errorf("cannot open a channel: %w", clean(err))
 		}
 		if err := s.ping(); err != nil {
 			s.fail(err)

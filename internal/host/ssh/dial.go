@@ -47,7 +47,7 @@ func Dial(ctx context.Context, t Target) (*Session, error) {
 	}
 	client, err := handshake(ctx, t.endpoint(), config, &login.conn)
 	if err != nil {
-		return nil, login.explain(ctx, err)
+		return nil, login.explain(ctx, clean(err))
 	}
 	return newSession(client, t), nil
 }
@@ -73,7 +73,7 @@ func Scan(ctx context.Context, address string, port int) (key, fingerprint strin
 		err = errors.Join(errors.New("the machine let us in without a key"), client.Close())
 	}
 	if offered == nil {
-		return "", "", unreachable(fmt.Errorf("cannot read the host key of %s: %w", t.endpoint(), err))
+		return "", "", unreachable(fmt.Errorf("cannot read the host key of %s: %w", t.endpoint(), clean(err)))
 	}
 	return formatKey(offered), ssh.FingerprintSHA256(offered), nil
 }
@@ -113,8 +113,12 @@ type login struct {
 	conn    net.Conn
 	offered ssh.PublicKey
 	used    bool
+	asked   int
 	banner  string
 }
+
+// maxQuestions is how often a machine may come back with questions in one login.
+const maxQuestions = 10
 
 func (l *login) config() (*ssh.ClientConfig, error) {
 	config := &ssh.ClientConfig{
@@ -126,6 +130,10 @@ func (l *login) config() (*ssh.ClientConfig, error) {
 			l.banner = text[:min(len(text), 4096)]
 			return nil
 		},
+	}
+	if l.target.user() != "root" && strings.ContainsAny(l.target.SudoPassword, "\x00\n\r") {
+		// sudo reads one line; what follows would become the input of the command.
+		return nil, fault.NewTerminal(ReasonBadCredential, "put the sudo password on one line into a new credential", errors.New("the sudo password has more than one line"))
 	}
 	if len(l.target.Auth.PrivateKey) > 0 {
 		signer, err := l.target.Auth.signer()
@@ -151,10 +159,16 @@ func algorithms(keyType string) []string {
 	return []string{keyType}
 }
 
+// checkKey compares the key that the machine shows, at the login and at each later exchange of keys. Only the first
+// sets a deadline: a later one must neither lengthen the login nor end a connection that is in use.
 func (l *login) checkKey(name string, remote net.Addr, key ssh.PublicKey) error {
+	first := l.offered == nil
 	l.offered = key
 	if err := ssh.FixedHostKey(l.pinned)(name, remote, key); err != nil {
 		return errKeyWrong
+	}
+	if !first {
+		return nil
 	}
 	return l.conn.SetDeadline(time.Now().Add(loginTimeout))
 }
@@ -169,6 +183,9 @@ func (l *login) password() (string, error) {
 }
 
 func (l *login) answer(_, _ string, questions []string, echos []bool) ([]string, error) {
+	if l.asked++; l.asked > maxQuestions {
+		return nil, errors.New("the machine does not stop asking")
+	}
 	answers := make([]string, len(questions))
 	for i := range questions {
 		if echos[i] {
@@ -199,7 +216,7 @@ func (l *login) explain(ctx context.Context, err error) error {
 	case errors.As(err, &negotiation):
 		return fault.NewTerminal(ReasonIncompatible, "allow current algorithms in the sshd_config of the host", fmt.Errorf("cannot log in to host %s: %w", l.target, err))
 	case strings.Contains(l.banner, "System is booting up") || strings.Contains(l.banner, "System is going down"):
-		return unreachable(fmt.Errorf("cannot log in to host %s: %s", l.target, strings.TrimSpace(l.banner)))
+		return unreachable(fmt.Errorf("cannot log in to host %s: %s", l.target, host.Clean(l.banner, maxSaid)))
 	case errors.Is(err, errUsed) || strings.Contains(text, "unable to authenticate") || strings.Contains(text, "too many authentication"):
 		return fault.NewTerminal(ReasonLoginRefused,
 			"check the user and the password or key of the credential, and that sshd on the host allows this way to log in; then set a new credential",

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -48,7 +49,9 @@ func (s *Session) exec(ctx context.Context, c call) (host.Result, error) {
 	if err != nil {
 		return host.Result{}, unreachable(err)
 	}
-	p := &process{session: channel, gate: gate, stdout: newTail(c.max), stderr: newTail(host.MaxOutput), ended: make(chan struct{})}
+	p := &process{session: channel, gate: gate, stdout: newTail(c.max), stderr: newTail(host.MaxOutput),
+		ended: make(chan struct{}), flooded: make(chan struct{})}
+	p.left.Store(int64(c.max + host.MaxOutput + maxNoise))
 	gate.after = p.stderr
 	p.skipper = &skipper{mark: gate.mark, after: p.stdout}
 	if c.sent != nil {
@@ -81,6 +84,12 @@ func (s *Session) await(ctx context.Context, p *process, finished <-chan error) 
 			grace = timer.C
 		case <-grace:
 			return p.result(), s.cause
+		case <-p.flooded:
+			// Only the end of the connection stops a machine that sends on.
+			err := fault.NewTerminal(ReasonTooMuchOutput, "find out what the machine prints and why; a machine that lies must go",
+				fmt.Errorf("host %s sent more than any command of ours prints", s.target))
+			s.fail(err)
+			return p.result(), err
 		case <-ctx.Done():
 			s.abandoned.Add(1)
 			go func() {
@@ -111,7 +120,7 @@ func (s *Session) outcome(p *process, err error) (host.Result, error) {
 	case errors.As(err, &exit) && exit.Signal() == "":
 		r.ExitCode = exit.ExitStatus()
 	case errors.As(err, &exit):
-		return r, fmt.Errorf("the command was ended by signal %s", exit.Signal())
+		return r, fmt.Errorf("the command was ended by signal %s", host.Clean(exit.Signal(), 20))
 	case errors.Is(err, errRefused):
 		return r, fault.NewTerminal(ReasonIncompatible, "let this user run commands: look at ForceCommand in the sshd_config of the host", err)
 	case errors.Is(err, errNotStarted):
@@ -119,7 +128,7 @@ func (s *Session) outcome(p *process, err error) (host.Result, error) {
 	case !s.alive():
 		return r, fmt.Errorf("the connection was lost before the exit code arrived: %w", s.cause)
 	default:
-		return r, fmt.Errorf("the connection was lost before the exit code arrived: %w", err)
+		return r, fmt.Errorf("the connection was lost before the exit code arrived: %w", clean(err))
 	}
 	if err := p.gate.verdict(p.skipper.before.Bytes()); err != nil {
 		return r, s.refuse(err)
@@ -153,15 +162,38 @@ type process struct {
 	// ended is closed when nobody waits for the command any more.
 	ended chan struct{}
 
+	// left is how many bytes more the machine may send; flooded is closed when it sent them and more.
+	left    atomic.Int64
+	flooded chan struct{}
+	flood   sync.Once
+
 	mu    sync.Mutex
 	input error
+}
+
+// maxNoise is how much a machine may send beside what is kept: login messages, what a full disk makes tools say.
+const maxNoise = 8 << 20
+
+// bounded passes on what a machine may send of one command, and tells when that is over.
+type bounded struct {
+	next io.Writer
+	of   *process
+}
+
+// Write never fails: what is too much is dropped.
+func (b bounded) Write(data []byte) (int, error) {
+	if b.of.left.Add(-int64(len(data))) < 0 {
+		b.of.flood.Do(func() { close(b.of.flooded) })
+		return len(data), nil
+	}
+	return b.next.Write(data)
 }
 
 // run starts the command, feeds it and waits for its end. The channel is closed afterwards.
 func (p *process) run(line string, stdin io.Reader) error {
 	defer p.stop()
-	p.session.Stdout = p.skipper
-	p.session.Stderr = p.gate
+	p.session.Stdout = bounded{p.skipper, p}
+	p.session.Stderr = bounded{p.gate, p}
 	pipe, err := p.session.StdinPipe()
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNotStarted, err)

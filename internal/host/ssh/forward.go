@@ -27,14 +27,14 @@ func (s *Session) DialContext(ctx context.Context, network, address string) (net
 	var refused *ssh.OpenChannelError
 	switch {
 	case errors.As(err, &refused) && refused.Reason == ssh.Prohibited:
-		return fail(fault.NewTerminal(ReasonForwardingRefused, "set AllowTcpForwarding to local or yes in the sshd_config of the host", err))
+		return fail(fault.NewTerminal(ReasonForwardingRefused, "set AllowTcpForwarding to local or yes in the sshd_config of the host", clean(err)))
 	case ctx.Err() != nil:
 		if err == nil {
 			err = remote.Close()
 		}
-		return fail(errors.Join(context.Cause(ctx), err))
+		return fail(errors.Join(context.Cause(ctx), clean(err)))
 	case err != nil:
-		return fail(err)
+		return fail(clean(err))
 	}
 	s.active.Add(1)
 	return s.pipe(remote, address), nil

@@ -63,6 +63,12 @@ func (g *gate) Write(b []byte) (int, error) {
 	if g.isOpen {
 		return g.after.Write(b)
 	}
+	asks := g.seen
+	if len(g.prompt) > 0 {
+		// A prompt may have begun in what came before.
+		begun := g.before.Bytes()[max(0, g.before.Len()-len(g.prompt)+1):]
+		asks += bytes.Count(append(bytes.Clone(begun), b...), g.prompt)
+	}
 	if rest, found := skip(&g.before, g.mark, b); found {
 		g.isOpen = true
 		close(g.opened)
@@ -71,10 +77,7 @@ func (g *gate) Write(b []byte) (int, error) {
 		}
 		return len(b), nil
 	}
-	if len(g.prompt) == 0 {
-		return len(b), nil
-	}
-	for asks := bytes.Count(g.before.Bytes(), g.prompt); g.seen < asks; g.seen++ {
+	for ; g.seen < asks; g.seen++ {
 		switch g.seen {
 		case 0:
 			close(g.asked)
@@ -87,9 +90,11 @@ func (g *gate) Write(b []byte) (int, error) {
 
 // skip adds b to what came before the mark and gives what comes after it, once it is there.
 func skip(before *bytes.Buffer, mark, b []byte) (rest []byte, found bool) {
+	// What was searched already is not searched again: a machine may send single bytes.
+	from := max(0, before.Len()-len(mark)+1)
 	before.Write(b)
-	if i := bytes.Index(before.Bytes(), mark); i >= 0 {
-		return before.Bytes()[i+len(mark):], true
+	if i := bytes.Index(before.Bytes()[from:], mark); i >= 0 {
+		return before.Bytes()[from+i+len(mark):], true
 	}
 	if extra := before.Len() - 64<<10; extra > 0 {
 		before.Next(extra)

@@ -5,6 +5,7 @@ import (
 	"os"
 	"syscall"
 	"testing"
+	"time"
 
 	"slipway.dev/slipway/internal/fault"
 	"slipway.dev/slipway/internal/host"
@@ -49,6 +50,13 @@ func TestOrphan(t *testing.T) {
 			tc.leave(p, cancel)
 			if err := <-lost; fault.ReasonOf(err) != host.ReasonOutcomeUnknown {
 				t.Errorf("%s: got %v", tc.reason, err)
+			}
+			if !tc.alive {
+				// The session hears of the cut a moment after the command does.
+				select {
+				case <-s.Done():
+				case <-time.After(5 * time.Second):
+				}
 			}
 			if s.alive() != tc.alive {
 				t.Errorf("%s: the session lives: %t", tc.reason, s.alive())

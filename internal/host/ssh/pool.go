@@ -25,6 +25,10 @@ type Resolver func(ctx context.Context, name string) (Target, error)
 // A refused login is remembered for as long as the target stays the same, so that a wrong password is
 // never tried twice.
 type Pool struct {
+	// Login is told of each login, with the context of who asked for the connection and the error it came to; nil tells
+	// nobody. It is set before the first call of Session, and must be quick.
+	Login func(ctx context.Context, target Target, err error)
+
 	resolve Resolver
 	flight  singleflight.Group
 
@@ -138,6 +142,9 @@ func (p *Pool) dial(ctx context.Context, target Target, digest string) (*Session
 	ctx, cancel := context.WithTimeout(ctx, helloTimeout+loginTimeout)
 	defer cancel()
 	s, err := Dial(ctx, target)
+	if p.Login != nil {
+		p.Login(ctx, target, err)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	e := &entry{digest: digest, session: s}

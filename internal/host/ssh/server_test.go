@@ -24,6 +24,8 @@ type server struct {
 	keyboard bool
 	banner   string
 	env      []string
+	// rekey is after how many bytes keys are exchanged again; 0 is the library's own.
+	rekey uint64
 
 	logins      atomic.Int64
 	attempts    atomic.Int64
@@ -72,6 +74,7 @@ func (s *server) config() *ssh.ServerConfig {
 		return nil, nil
 	}
 	config := &ssh.ServerConfig{BannerCallback: func(ssh.ConnMetadata) string { return s.banner }}
+	config.RekeyThreshold = s.rekey
 	if s.authorized != "" {
 		config.PublicKeyCallback = func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 			if formatKey(key) != s.authorized {

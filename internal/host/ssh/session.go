@@ -73,7 +73,7 @@ func (s *Session) fail(cause error) {
 		if cause == nil {
 			cause = errors.New("the host closed the connection")
 		}
-		s.cause = cause
+		s.cause = clean(cause)
 		close(s.done)
 		// The cause says more than what closing a broken connection gives.
 		_ = s.client.Close()

@@ -25,7 +25,8 @@ const (
 	ReasonHostKeyUnconfirmed = "HostKeyUnconfirmed"
 	ReasonBadCredential      = "BadCredential"
 	ReasonIncompatible       = "SSHIncompatible"
-	ReasonForwardingRefused  = "ForwardingRefused"
+	ReasonForwardingRefused  = host.ReasonForwardingRefused
+	ReasonTooMuchOutput      = "TooMuchOutput"
 )
 
 // Auth is how to log in: a password, a private key, or both; the key is tried first.
@@ -43,6 +44,8 @@ type Target struct {
 	Name string
 	// Address is an IP address or DNS name.
 	Address string
+	// Credential names where User and Auth come from, for the record of their use; it changes nothing.
+	Credential string
 	// Port is that of sshd; 0 means 22.
 	Port int
 	// User logs in; empty means root. Any other user works through sudo.

@@ -26,12 +26,16 @@ type Input struct {
 	Spec v1alpha1.ClusterSpec
 	// Hosts holds the Host object of every host that the spec names and that exists.
 	Hosts map[string]v1alpha1.Host
+	// Grants say what is lent to the project Namespace; nothing else of Hosts and Bundle is looked at.
+	Grants []v1alpha1.GrantSpec
 	// Claims holds who has claimed which host.
 	Claims map[string]v1alpha1.HostClaimSpec
 	// Bundle is what the wanted version's bundle holds; nil when there is none.
 	Bundle *bundle.Manifest
 	// BundleProblem says why the bundle cannot be used, or is empty.
 	BundleProblem string
+	// Precheck says what each host must have.
+	Precheck v1alpha1.PrecheckSetting
 	// TimeServers are those that hosts should use; none leaves hosts alone.
 	TimeServers []string
 	// Platform is the server's HOST:PORT as each host reaches it.

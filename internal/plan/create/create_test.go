@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"slipway.dev/slipway/api/v1alpha1"
@@ -24,6 +25,7 @@ func wanted(workers int) Input {
 	in := Input{
 		Namespace: "dev", Name: "demo", UID: "uid-1", Secret: "cluster-demo", PlatformCA: "CERTIFICATE\n", ServerMachineID: "server",
 		Hosts: map[string]v1alpha1.Host{}, Claims: map[string]v1alpha1.HostClaimSpec{}, Platform: map[string]string{}, Bundle: manifest(),
+		Grants:  []v1alpha1.GrantSpec{{Kind: v1alpha1.GrantHost, Name: v1alpha1.GrantEverything}, {Kind: v1alpha1.GrantBundle, Name: v1alpha1.GrantEverything}},
 		Systems: []System{{ID: "debian", Versions: []string{"12", "13"}, KernelMin: "4.19", Tools: []string{"systemctl", "tar"}, AnyOf: [][]string{{"nft", "iptables"}}}},
 		Spec: v1alpha1.ClusterSpec{
 			Kubernetes:   v1alpha1.KubernetesSpec{Version: "v1.36.3", DNSDomain: "cluster.local"},
@@ -84,6 +86,11 @@ func manifest() *bundle.Manifest {
 	}
 	slices.SortFunc(m.Images, func(a, b bundle.Image) int { return strings.Compare(a.Name+a.Architecture, b.Name+b.Architecture) })
 	return m
+}
+
+// lendOnly lends one host and one bundle.
+func lendOnly(host, bundle string) []v1alpha1.GrantSpec {
+	return []v1alpha1.GrantSpec{{Kind: v1alpha1.GrantHost, Name: host}, {Kind: v1alpha1.GrantBundle, Name: bundle}}
 }
 
 func withoutRole(images []bundle.Image, role string) []bundle.Image {
@@ -179,6 +186,7 @@ func TestPlan_Facts(t *testing.T) {
 		"machine":  {"another machine behind the same address is another host", change("w1", func(f *v1alpha1.HostFacts) { f.MachineID = "new" }), false},
 		"address":  {"the address is in certificates and configuration", alter("w1", func(h *v1alpha1.Host) { h.Status.InternalAddress = "192.0.2.99" }), false},
 		"cgroup":   {"the cgroup version decides the runtime's configuration", change("w1", func(f *v1alpha1.HostFacts) { f.CgroupVersion = 1 }), false},
+		"grants":   {"by which grant a host is lent decides nothing", func(in *Input) { in.Grants = append(in.Grants, lendOnly("w1", "v1.36.3")...) }, true},
 		"no-facts": {"the same input gives the same plan", func(*Input) {}, true},
 	}
 	before, err := Plan(wanted(1))
@@ -219,10 +227,29 @@ func TestRules(t *testing.T) {
 		"architecture": {"the bundle must hold the host's architecture", change("w1", func(f *v1alpha1.HostFacts) { f.Architecture = "riscv64" }),
 			[]string{"host w1: architecture: found riscv64, needs one of the bundle's: amd64, arm64"}},
 		"host": {"a host must exist", func(in *Input) { delete(in.Hosts, "w1") },
-			[]string{"host w1: host: found no Host of that name, needs a Host; see `slipway host list`"}},
+			[]string{"host w1: granted: found not lent to project dev, or no host of that name, needs a Grant of Host w1 in project dev"}},
+		"not-lent": {"a host of others is answered like one that does not exist, whatever is known of it", func(in *Input) {
+			in.Grants = lendOnly("cp1", "v1.36.3")
+			in.Claims["w1"] = v1alpha1.HostClaimSpec{Namespace: "ops", Cluster: "secret", ClusterUID: "uid-2"}
+			change("w1", func(f *v1alpha1.HostFacts) {
+				f.CPUs, f.Architecture, f.TimeZone, f.MachineID = 1, "riscv64", "Asia/Shanghai", in.Hosts["cp1"].Status.Facts.MachineID
+			})(in)
+		}, []string{"host w1: granted: found not lent to project dev, or no host of that name, needs a Grant of Host w1 in project dev"}},
+		"not-lent-name": {"the cluster's own name must not tell whether a host has it", func(in *Input) {
+			in.Grants, in.Name = lendOnly("cp1", "v1.36.3"), "w1"
+		}, []string{"host w1: granted: found not lent to project dev, or no host of that name, needs a Grant of Host w1 in project dev"}},
+		"not-lent-bundle": {"nor does anything of a bundle of others show", func(in *Input) {
+			in.Grants, in.Bundle, in.BundleProblem = lendOnly("*", "v1.35.9"), nil, "bundle v1.36.3 is disabled"
+		}, []string{"host cp1: granted: found not lent to project dev, or no bundle of that name, needs a Grant of Bundle v1.36.3 in project dev"}},
+		"lent-by-name": {"a grant of one host and one bundle is enough for them", func(in *Input) {
+			in.Grants = append(lendOnly("cp1", "v1.36.3"), lendOnly("w1", "v1.36.3")...)
+		}, nil},
 		"claim": {"a host has one cluster", func(in *Input) {
 			in.Claims["w1"] = v1alpha1.HostClaimSpec{Namespace: "dev", Cluster: "other", ClusterUID: "uid-2"}
 		}, []string{"host w1: claim: found held by cluster dev/other, needs a free host"}},
+		"claim-elsewhere": {"who uses a host in another project is no business of this one", func(in *Input) {
+			in.Claims["w1"] = v1alpha1.HostClaimSpec{Namespace: "ops", Cluster: "secret", ClusterUID: "uid-2"}
+		}, []string{"host w1: claim: found held by a cluster of another project, needs a free host"}},
 		"claim-own": {"the cluster's own claim is no reason", func(in *Input) {
 			in.Claims["w1"] = v1alpha1.HostClaimSpec{Namespace: "dev", Cluster: "demo", ClusterUID: "uid-1"}
 		}, nil},
@@ -236,12 +263,27 @@ func TestRules(t *testing.T) {
 			[]string{"host w1: memory: found 512Mi, needs 1Gi"}},
 		"memory-control-plane": {"a control plane needs more", change("cp1", func(f *v1alpha1.HostFacts) { f.MemoryBytes = 1 << 30 }),
 			[]string{"host cp1: memory: found 1Gi, needs 1.7Gi"}},
+		"memory-setting": {"an organisation asks for more than the floor", func(in *Input) {
+			in.Precheck = v1alpha1.PrecheckSetting{
+				ControlPlane: v1alpha1.MachineMinimum{CPUs: new(int32(8)), Memory: new(resource.MustParse("8Gi"))},
+				Worker:       v1alpha1.MachineMinimum{Memory: new(resource.MustParse("16Gi"))},
+				FreeDisk:     new(resource.MustParse("100Gi")), MaxClockSkewMilliseconds: new(int32(500)),
+			}
+			for _, name := range []string{"cp1", "w1"} {
+				f := in.Hosts[name].Status.Facts
+				f.CPUs, f.MemoryBytes, f.FreeBytes, f.ClockSkewMillis = 4, 4<<30, map[string]int64{"/usr": 50 << 30}, 700
+			}
+		}, []string{
+			"host cp1: cpu: found 4, needs 8", "host cp1: memory: found 4Gi, needs 8Gi", "host cp1: disk: found 50Gi free on /usr, needs 100Gi",
+			"host cp1: clock: found 0.7 s off the server's clock, needs at most 0.5 s; set Setting ntp or the host's time service",
+			"host w1: memory: found 4Gi, needs 16Gi", "host w1: disk: found 50Gi free on /usr, needs 100Gi",
+			"host w1: clock: found 0.7 s off the server's clock, needs at most 0.5 s; set Setting ntp or the host's time service"}},
 		"disk": {"images and programs need room", change("w1", func(f *v1alpha1.HostFacts) { f.FreeBytes["/var/lib"] = 1 << 30 }),
 			[]string{"host w1: disk: found 1Gi free on /var/lib, needs 5Gi"}},
 		"server": {"a node must not share the server's machine", change("w1", func(f *v1alpha1.HostFacts) { f.MachineID = "server" }),
 			[]string{"host w1: server: found the machine Slipway's server runs on, needs another machine: a node must not share it"}},
 		"clock": {"certificates need clocks that agree", change("w1", func(f *v1alpha1.HostFacts) { f.ClockSkewMillis = -15_500 }),
-			[]string{"host w1: clock: found -15.5 s off the server's clock, needs at most 10 s; set Setting ntp or the host's time service"}},
+			[]string{"host w1: clock: found -15.5 s off the server's clock, needs at most 10.0 s; set Setting ntp or the host's time service"}},
 		"os": {"an unknown operating system was never tried", change("w1", func(f *v1alpha1.HostFacts) { f.OS = v1alpha1.HostOS{ID: "plan9", Name: "Plan 9"} }),
 			[]string{"host w1: os: found Plan 9, needs a supported operating system: debian 12/13"}},
 		"kernel": {"an old kernel lacks what containers need", change("w1", func(f *v1alpha1.HostFacts) { f.Kernel = "4.9.0-19-amd64" }),

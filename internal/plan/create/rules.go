@@ -15,15 +15,6 @@ import (
 	"slipway.dev/slipway/internal/step/precheck"
 )
 
-// The least a host must have. They are the floor below which kubeadm's own preflight refuses, or nothing works.
-const (
-	minCPUs         = 2
-	minControlPlane = 1700 << 20
-	minWorker       = 1 << 30
-	minFree         = 5 << 30
-	maxSkew         = 10_000 // milliseconds: tokens and certificates are valid from five minutes ago
-)
-
 // System is an operating system that is supported, and what it must bring.
 type System struct {
 	// ID is the os-release ID.
@@ -39,14 +30,14 @@ type System struct {
 
 // check gives every rule that the input breaks.
 func check(in Input) []precheck.Finding {
-	c := checker{in: in}
+	c := checker{in: in.lent()}
 	c.bundle()
 	c.ownNetworks()
 	names := in.Spec.AllHosts()
 	for _, name := range names {
-		h, known := in.Hosts[name]
+		h, known := c.in.Hosts[name]
 		if !known {
-			c.add(name, "host", "no Host of that name", "a Host; see `slipway host list`")
+			c.notLent(name, v1alpha1.GrantHost, name)
 			continue
 		}
 		if c.reachable(h) {
@@ -70,6 +61,10 @@ func (c *checker) add(host, rule, found, needed string) {
 
 func (c *checker) bundle() {
 	first := c.in.Spec.ControlPlane.Hosts[0]
+	if version := c.in.Spec.Kubernetes.Version; !c.in.Lends(v1alpha1.GrantBundle, version) {
+		c.notLent(first, v1alpha1.GrantBundle, version)
+		return
+	}
 	if c.in.BundleProblem != "" || c.in.Bundle == nil {
 		c.add(first, "bundle", cmp.Or(c.in.BundleProblem, "none"), "a verified, enabled Bundle "+c.in.Spec.Kubernetes.Version)
 		return
@@ -95,7 +90,7 @@ func (c *checker) bundle() {
 
 func (c *checker) reachable(h v1alpha1.Host) bool {
 	if claim, claimed := c.in.Claims[h.Name]; claimed && claim.ClusterUID != c.in.UID {
-		c.add(h.Name, "claim", "held by cluster "+claim.Namespace+"/"+claim.Cluster, "a free host")
+		c.add(h.Name, "claim", "held by "+HolderFor(c.in.Namespace, claim), "a free host")
 		return false
 	}
 	for _, condition := range h.Status.Conditions {
@@ -105,7 +100,8 @@ func (c *checker) reachable(h v1alpha1.Host) bool {
 	}
 	found := "not seen yet"
 	for _, condition := range h.Status.Conditions {
-		if condition.Status != "True" {
+		// Unique names other hosts, which may belong to others.
+		if condition.Status != "True" && condition.Type != v1alpha1.HostUnique {
 			found = condition.Message
 			break
 		}
@@ -116,27 +112,28 @@ func (c *checker) reachable(h v1alpha1.Host) bool {
 
 func (c *checker) machine(h v1alpha1.Host) {
 	f, name := h.Status.Facts, h.Name
-	if f.CPUs < minCPUs {
-		c.add(name, "cpu", fmt.Sprint(f.CPUs), fmt.Sprint(minCPUs))
-	}
-	least := int64(minWorker)
+	minimum := minimumsOf(c.in.Precheck)
+	least := minimum.worker
 	if slices.Contains(c.in.Spec.ControlPlane.Hosts, name) {
-		least = minControlPlane
+		least = minimum.controlPlane
 	}
-	if f.MemoryBytes < least {
-		c.add(name, "memory", host.FormatBytes(f.MemoryBytes), host.FormatBytes(least))
+	if f.CPUs < least.cpus {
+		c.add(name, "cpu", fmt.Sprint(f.CPUs), fmt.Sprint(least.cpus))
+	}
+	if f.MemoryBytes < least.memory {
+		c.add(name, "memory", host.FormatBytes(f.MemoryBytes), host.FormatBytes(least.memory))
 	}
 	for _, path := range []string{"/var/lib", "/usr"} {
-		if free, known := f.FreeBytes[path]; known && free < minFree {
-			c.add(name, "disk", fmt.Sprintf("%s free on %s", host.FormatBytes(free), path), host.FormatBytes(minFree))
+		if free, known := f.FreeBytes[path]; known && free < minimum.free {
+			c.add(name, "disk", fmt.Sprintf("%s free on %s", host.FormatBytes(free), path), host.FormatBytes(minimum.free))
 		}
 	}
 	if c.in.ServerMachineID != "" && f.MachineID == c.in.ServerMachineID {
 		c.add(name, "server", "the machine Slipway's server runs on", "another machine: a node must not share it")
 	}
-	if skew := max(f.ClockSkewMillis, -f.ClockSkewMillis); skew > maxSkew {
+	if skew := max(f.ClockSkewMillis, -f.ClockSkewMillis); skew > minimum.skew {
 		c.add(name, "clock", fmt.Sprintf("%.1f s off the server's clock", float64(f.ClockSkewMillis)/1000),
-			fmt.Sprintf("at most %d s; set Setting ntp or the host's time service", maxSkew/1000))
+			fmt.Sprintf("at most %.1f s; set Setting ntp or the host's time service", float64(minimum.skew)/1000))
 	}
 }
 

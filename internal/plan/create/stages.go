@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"path"
 	"slices"
 
@@ -11,6 +12,7 @@ import (
 	"slipway.dev/slipway/internal/bundle"
 	"slipway.dev/slipway/internal/plan"
 	"slipway.dev/slipway/internal/step"
+	"slipway.dev/slipway/internal/step/access"
 	"slipway.dev/slipway/internal/step/bundlefile"
 	"slipway.dev/slipway/internal/step/containerd"
 	"slipway.dev/slipway/internal/step/flannel"
@@ -28,6 +30,7 @@ const (
 	stagePrepare      = "prepare-workers"
 	stageControlPlane = "control-plane"
 	stageAddons       = "addons"
+	stageAccess       = "access"
 	stageJoin         = "join"
 	stageReady        = "ready"
 	stageAvailable    = "available"
@@ -39,16 +42,19 @@ type builder struct {
 	err  error
 }
 
-// stages is the table of contents of a new cluster. Workers are prepared while the control plane starts.
+// stages is the table of contents of a new cluster. Workers are prepared while the control plane starts, and not before:
+// everybody waits for the control plane, so the server's link is first its own.
 func (b *builder) stages() {
 	spec := b.in.Spec
 	controlPlanes, workers := spec.ControlPlane.Hosts, spec.WorkerHosts()
 	all := spec.AllHosts()
 	b.stage(plan.Stage{Name: stagePrecheck, Title: "Check the hosts", Hosts: all, Gate: true}, b.precheck())
 	b.stage(plan.Stage{Name: stagePrepareCP, Title: "Prepare the control plane", Hosts: controlPlanes, Needs: []string{stagePrecheck}}, b.prepare(true))
-	b.stage(plan.Stage{Name: stagePrepare, Title: "Prepare the workers", Hosts: workers, Needs: []string{stagePrecheck}}, b.prepare(false))
+	b.stage(plan.Stage{Name: stagePrepare, Title: "Prepare the workers", Hosts: workers, Needs: []string{stagePrepareCP}}, b.prepare(false))
 	b.stage(plan.Stage{Name: stageControlPlane, Title: "Start the control plane", Hosts: controlPlanes, Needs: []string{stagePrepareCP}}, b.controlPlane())
 	b.stage(plan.Stage{Name: stageAddons, Title: "Install network, DNS and proxy", Hosts: controlPlanes[:1], Needs: []string{stageControlPlane}}, b.addons())
+	// After the addons, on whose pods the workers wait.
+	b.stage(plan.Stage{Name: stageAccess, Title: "Give people their rights", Hosts: controlPlanes[:1], Needs: []string{stageAddons}}, []call{{"cluster-access", access.Roles{}}})
 	b.stage(plan.Stage{Name: stageJoin, Title: "Join the workers", Hosts: workers, Needs: []string{stageControlPlane, stagePrepare}}, []call{
 		{"join", kubeadm.Join{}},
 		{"finish-join", kubeadm.FinishJoin{}},
@@ -91,6 +97,7 @@ func (b *builder) stage(s plan.Stage, calls []call) {
 func (b *builder) precheck() []call {
 	look := precheck.Look{
 		Cluster: b.in.UID,
+		CA:      b.in.PlatformCA,
 		Ports:   []int{10250, 10256, 10249},
 		Absent: []string{
 			"/etc/kubernetes", "/var/lib/kubelet", "/etc/cni/net.d", b.in.Spec.Runtime.DataDir,
@@ -265,6 +272,15 @@ func (b *builder) sans() []string {
 	return slices.Compact(sans)
 }
 
+// apiService gives the address of the Service kubernetes, the first of the service network.
+func (b *builder) apiService() string {
+	services, err := netip.ParsePrefix(b.in.Spec.Network.ServiceCIDR)
+	if err != nil {
+		b.err = fmt.Errorf("cannot read the service network: %w", err)
+	}
+	return netip.AddrPortFrom(services.Masked().Addr().Next(), 443).String()
+}
+
 // inContainer tells whether the kernel's conntrack limits belong to somebody else.
 func inContainer(f *v1alpha1.HostFacts) bool {
 	return slices.Contains([]string{"systemd-nspawn", "lxc", "lxc-libvirt", "docker", "podman"}, f.Virtualization)
@@ -310,7 +326,7 @@ func (b *builder) addons() []call {
 		{"proxy", kubeadm.Proxy{Version: spec.Kubernetes.Version}},
 		{"mark-control-plane", kubeadm.MarkControlPlane{Schedulable: len(spec.WorkerHosts()) == 0}},
 		{"finalize-kubelet", kubeadm.FinalizeKubelet{}},
-		{"proxy-available", node.Workloads{DaemonSets: []string{"kube-system/kube-proxy"}}},
+		{"services-answer", node.ServiceAnswers{Address: b.apiService()}},
 		{"dns", kubeadm.DNS{Tag: b.image(bundle.RoleCoreDNS).Tag()}},
 	}
 }

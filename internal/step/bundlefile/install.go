@@ -5,7 +5,6 @@ package bundlefile
 import (
 	"archive/tar"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -82,23 +81,9 @@ func (i Install) Apply(ctx context.Context, w step.Writer) error {
 	if err != nil {
 		return err
 	}
-	reader, writer := io.Pipe()
-	done := make(chan error, 1)
-	go func() {
-		err := archive(ctx, w.Blobs, files, writer)
-		writer.CloseWithError(err)
-		done <- err
-	}()
-	_, runErr := w.Run(ctx, host.Command{
-		Argv:  []string{"tar", "--extract", "--file=-", "--directory=/", "--no-same-owner", "--preserve-permissions"},
-		Stdin: reader,
-	})
-	reader.CloseWithError(errors.New("the host stopped reading"))
-	if err := <-done; err != nil && runErr == nil {
-		return fmt.Errorf("cannot send programs: %w", err)
-	}
-	if runErr != nil {
-		return fmt.Errorf("cannot unpack programs: %w", runErr)
+	argv := []string{"tar", "--extract", "--file=-", "--directory=/", "--no-same-owner", "--preserve-permissions"}
+	if err := w.RunFed(ctx, argv, func(out io.Writer) error { return archive(ctx, w.Blobs, files, out) }); err != nil {
+		return fmt.Errorf("cannot unpack programs: %w", err)
 	}
 	for _, f := range files {
 		if _, err := w.Run(ctx, host.Command{Argv: []string{"mv", "--force", "--no-target-directory", f.Path + Unfinished, f.Path}}); err != nil {

@@ -4,6 +4,7 @@ package containerd
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -71,17 +72,17 @@ func (c Configure) files(ctx context.Context, secrets step.Secrets, t step.Targe
 func (c Configure) config(t step.Target) string {
 	lines := []string{
 		"version = 3",
-		fmt.Sprintf("root = %q", c.DataDir),
+		"root = " + quoted(c.DataDir),
 		`state = "/run/containerd"`,
 		"",
 		`[grpc]`,
-		fmt.Sprintf("address = %q", Socket),
+		"address = " + quoted(Socket),
 		"",
 		`[plugins."io.containerd.cri.v1.images".pinned_images]`,
-		fmt.Sprintf("sandbox = %q", c.PauseImage),
+		"sandbox = " + quoted(c.PauseImage),
 		"",
 		`[plugins."io.containerd.cri.v1.images".registry]`,
-		fmt.Sprintf("config_path = %q", hostsDir),
+		"config_path = " + quoted(hostsDir),
 		"",
 		`[plugins."io.containerd.cri.v1.runtime"]`,
 		fmt.Sprintf("restrict_oom_score_adj = %t", t.RestrictOOMScore),
@@ -98,14 +99,23 @@ func (c Configure) config(t step.Target) string {
 	return strings.Join(lines, "\n")
 }
 
+// quoted gives s as a string of TOML, whose escapes are those of JSON.
+func quoted(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // A string always encodes.
+	}
+	return strings.ReplaceAll(string(b), "\x7f", `\u007f`)
+}
+
 func mirror(platform, token string) string {
-	url := fmt.Sprintf("%q", "https://"+platform)
+	url := quoted("https://" + platform)
 	return strings.Join([]string{
 		"[host." + url + "]",
 		`capabilities = ["pull", "resolve"]`,
-		fmt.Sprintf("ca = %q", mirrorCA),
+		"ca = " + quoted(mirrorCA),
 		"[host." + url + ".header]",
-		fmt.Sprintf("Authorization = %q", "Bearer "+token),
+		"Authorization = " + quoted("Bearer "+token),
 		"",
 	}, "\n")
 }

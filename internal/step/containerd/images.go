@@ -3,6 +3,7 @@ package containerd
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 
 	"slipway.dev/slipway/internal/host"
@@ -19,7 +20,7 @@ type Image struct {
 	Architecture string `json:"architecture"`
 }
 
-// PinImages fetches images and pins them: the kubelet's clean-up never removes them,
+// PinImages imports images and pins them: the kubelet's clean-up never removes them,
 // so a node comes back after a reboot without the server.
 type PinImages struct {
 	Images []Image `json:"images"`
@@ -55,33 +56,36 @@ func (p PinImages) Check(ctx context.Context, r step.Reader) (step.Drift, error)
 	return drift, nil
 }
 
-// Apply pulls each missing image from the server's registry, by its normal name, and pins all.
+// Apply sends the missing images and pins all. They go over SSH, as programs do: the mirror is for what runs later.
 func (p PinImages) Apply(ctx context.Context, w step.Writer) error {
 	have, err := host.QueryImages(ctx, w, Client, Socket)
 	if err != nil {
 		return err
 	}
+	var missing []Image
 	for _, i := range p.of(w.Target) {
-		if have[i.Name].Digest != i.Digest {
-			if err := pull(ctx, w, i); err != nil {
-				return err
+		found := have[i.Name]
+		switch {
+		case found.Digest != i.Digest:
+			missing = append(missing, i)
+		case found.Labels[pinLabel] != "pinned":
+			if _, err := w.Run(ctx, host.Command{Argv: ctr("images", "label", i.Name, pinLabel+"=pinned")}); err != nil {
+				return fmt.Errorf("cannot pin image %s: %w", i.Name, err)
 			}
 		}
-		if _, err := w.Run(ctx, ctr("images", "label", i.Name, pinLabel+"=pinned")); err != nil {
-			return fmt.Errorf("cannot pin image %s: %w", i.Name, err)
-		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	a := archive{blobs: w.Blobs}
+	if err := w.RunFed(ctx, ctr("images", "import", "--local", "--label", pinLabel+"=pinned", "-"), func(out io.Writer) error {
+		return a.write(ctx, missing, out)
+	}); err != nil {
+		return fmt.Errorf("cannot import images: %w", err)
 	}
 	return nil
 }
 
-func pull(ctx context.Context, w step.Writer, i Image) error {
-	if _, err := w.Run(ctx, ctr("images", "pull", "--local", "--hosts-dir", hostsDir, i.Name)); err != nil {
-		return fmt.Errorf("cannot pull image %s from the server: %w", i.Name, err)
-	}
-	return nil
-}
-
-func ctr(arguments ...string) host.Command {
-	argv := append([]string{Client, "--address", Socket, "--namespace", "k8s.io"}, arguments...)
-	return host.Command{Argv: argv}
+func ctr(arguments ...string) []string {
+	return append([]string{Client, "--address", Socket, "--namespace", "k8s.io"}, arguments...)
 }

@@ -1,4 +1,4 @@
-// Package node owns the steps that wait for what a cluster says of its nodes.
+// Package node owns the steps that wait for what a cluster does by itself, on its nodes and in its workloads.
 // It must never change a host.
 package node
 

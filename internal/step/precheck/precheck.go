@@ -53,6 +53,8 @@ type Look struct {
 	Names []string `json:"names,omitempty"`
 	// Peers are HOST:PORT of the other hosts' sshd.
 	Peers []string `json:"peers,omitempty"`
+	// CA is the certificate authority of the server, PEM. Without one nobody asks who answers at the server's address.
+	CA string `json:"ca,omitempty"`
 }
 
 // ID is stored in plans.
@@ -139,11 +141,19 @@ func (l Look) names(ctx context.Context, r step.Reader, p *problems) error {
 	return nil
 }
 
+// reachSeconds is how long a host may take to reach another.
+const reachSeconds = 5
+
 func (l Look) reach(ctx context.Context, r step.Reader, p *problems) error {
 	for _, to := range append([]string{r.Target.Platform}, l.Peers...) {
-		ok, detail, err := host.QueryReach(ctx, r, to)
+		ok, detail, err := host.QueryReach(ctx, r, to, reachSeconds)
 		if err != nil {
 			return err
+		}
+		if ok && to == r.Target.Platform {
+			if err := l.identity(ctx, r, p); err != nil {
+				return err
+			}
 		}
 		if ok {
 			continue

@@ -54,6 +54,7 @@ func load(ctx context.Context, o options) error {
 	const login = "load"
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.SystemNamespace, Name: login},
+		Type:       v1alpha1.SecretTypeCredential,
 		StringData: map[string]string{v1alpha1.SecretKeyPassword: "not used"},
 	}
 	credential := &v1alpha1.Credential{
