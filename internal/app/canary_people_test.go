@@ -39,6 +39,7 @@ func (i *installation) logIn(t *testing.T, known canaries) {
 			request.Header.Set("Authorization", credential)
 		case credential != "":
 			request.Header.Set("Cookie", credential)
+			request.Header.Set("Origin", i.config.Host)
 		}
 		response, err := anonymous.Do(request)
 		if err != nil {
@@ -80,7 +81,7 @@ func (i *installation) logIn(t *testing.T, known canaries) {
 	known["set-up link"] = link
 	password, next := known.mint("password of admin"), known.mint("new password of admin")
 	ask(403, "POST", "/slipway/v1/setup", fmt.Sprintf(`{"token":%q,"password":%q}`, known.mint("wrong set-up link"), known.mint("wrong first password")), "", nil)
-	ask(200, "POST", "/slipway/v1/setup", fmt.Sprintf(`{"token":%q,"password":%q}`, link, password), "", nil)
+	ask(204, "POST", "/slipway/v1/setup", fmt.Sprintf(`{"token":%q,"password":%q}`, link, password), "", nil)
 	ask(401, "POST", "/slipway/v1/login", fmt.Sprintf(`{"user":"admin","password":%q}`, known.mint("wrong password")), "", nil)
 	ask(401, "POST", "/slipway/v1/login", fmt.Sprintf(`{"user":"nobody","password":%q}`, known.mint("password of nobody")), "", nil)
 	ask(400, "POST", "/slipway/v1/login", fmt.Sprintf(`{"user":"admin","passwort":%q}`, known.mint("password in the wrong field")), "", nil)
@@ -89,12 +90,12 @@ func (i *installation) logIn(t *testing.T, known canaries) {
 	ask(200, "GET", "/slipway/v1/me", "", session, nil)
 	ask(200, "GET", "/slipway/v1/me/tokens", "", session, nil)
 	ask(200, "GET", "/slipway/v1/me/sessions", "", session, nil)
-	ask(200, "POST", "/slipway/v1/me/password", fmt.Sprintf(`{"current":%q,"new":%q}`, password, next), session, cookie("session after a new password"))
+	ask(204, "POST", "/slipway/v1/me/password", fmt.Sprintf(`{"current":%q,"new":%q}`, password, next), session, cookie("session after a new password"))
 	ask(403, "POST", "/slipway/v1/me/password", fmt.Sprintf(`{"current":%q,"new":%q}`, known.mint("wrong current password"), known.mint("refused password")), session, nil)
 	if err := i.client.Create(t.Context(), &v1alpha1.User{ObjectMeta: metav1.ObjectMeta{Name: "bob"}}); err != nil {
 		t.Fatal(err)
 	}
-	ask(200, "POST", "/slipway/v1/users/bob/password", fmt.Sprintf(`{"password":%q}`, known.mint("password of bob")), bearer, nil)
+	ask(204, "POST", "/slipway/v1/users/bob/password", fmt.Sprintf(`{"password":%q}`, known.mint("password of bob")), bearer, nil)
 	ask(200, "POST", "/slipway/v1/me/tokens", `{"name":"ci","scope":{},"expiresInHours":1}`, session, token("personal token"))
 	ask(401, "GET", "/slipway/v1/me", "", "Bearer "+known.mint("wrong token"), nil)
 	ask(401, "GET", "/slipway/v1/me", "", auth.NoCookie().Name+"="+known.mint("wrong session"), nil)

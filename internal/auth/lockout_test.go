@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -126,25 +126,35 @@ func TestLockoutUnknown(t *testing.T) {
 	})
 }
 
-// TestLockoutAtOnce holds that many tries at the same moment gain nothing.
+// TestLockoutAtOnce holds that many tries at the same moment gain nothing: no more are looked at than may be under way.
 func TestLockoutAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := withPassword(t)
-		var mu sync.Mutex
-		seen := 0
-		var all sync.WaitGroup
-		for range 500 {
-			all.Go(func() {
-				if _, err := w.accounts.Check(t.Context(), "alice", "wrong", here); apierrors.IsUnauthorized(err) {
-					mu.Lock()
-					defer mu.Unlock()
-					seen++
-				}
-			})
+		for range parallelHashes {
+			w.accounts.hasher.turns <- struct{}{}
 		}
-		all.Wait()
-		if seen < 1 || seen > freeTries+parallelLogins {
-			t.Errorf("%d of 500 tries at once were looked at", seen)
+		var seen, refused atomic.Int32
+		for range 500 {
+			go func() {
+				_, err := w.accounts.Check(t.Context(), "alice", "wrong", here)
+				switch {
+				case apierrors.IsUnauthorized(err):
+					seen.Add(1)
+				case apierrors.IsTooManyRequests(err):
+					refused.Add(1)
+				}
+			}()
+		}
+		synctest.Wait()
+		if refused.Load() != 500-parallelLogins {
+			t.Errorf("%d of 500 tries at once were refused unseen", refused.Load())
+		}
+		for range parallelHashes {
+			<-w.accounts.hasher.turns
+		}
+		synctest.Wait()
+		if seen.Load() != parallelLogins {
+			t.Errorf("%d of 500 tries at once were looked at", seen.Load())
 		}
 	})
 }

@@ -101,6 +101,7 @@ func TestScopeAllows(t *testing.T) {
 		"ClusterRoot":      {reason: "the way into the cluster", scope: blue, method: "GET", target: inBlue + "/", want: true},
 		"ClusterOther":     {reason: "another cluster", scope: blue, method: "GET", target: routes + "dev/clusters/green/proxy/api"},
 		"ClusterPrefix":    {reason: "a cluster that begins the same", scope: blue, method: "GET", target: routes + "dev/clusters/blue2/proxy/api"},
+		"ClusterNotProxy":  {reason: "a route that begins the same", scope: blue, method: "GET", target: inBlue + "2/api"},
 		"ClusterConfig":    {reason: "no longer-lived credential", scope: blue, method: "POST", target: routes + "dev/clusters/blue/kubeconfig"},
 		"ClusterBreak":     {reason: "no credential past Slipway", scope: blue, method: "POST", target: routes + "dev/clusters/blue/breakglass"},
 		"ClusterAPI":       {reason: "nothing of the platform", scope: blue, method: "GET", target: ns + "dev/clusters/blue"},

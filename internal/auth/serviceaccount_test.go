@@ -26,6 +26,7 @@ func TestServiceAccounts(t *testing.T) {
 		"Good": {reason: "a GitOps controller comes in, without what it may claim of itself", token: jwt, asked: true, answer: authenticationv1.TokenReviewStatus{Authenticated: true, User: bot},
 			want: &user.DefaultInfo{Name: bot.Username, UID: "7", Groups: bot.Groups, Extra: map[string][]string{"authentication.kubernetes.io/credential-id": {"JTI=1"}, "slipway.dev/via": {"service-account"}}}},
 		"Refused":  {reason: "the API server says no", token: jwt, asked: true},
+		"Unsure":   {reason: "a name without a yes", token: jwt, asked: true, answer: authenticationv1.TokenReviewStatus{User: bot}},
 		"Master":   {reason: "no other name of the API server comes in", token: jwt, asked: true, answer: authenticationv1.TokenReviewStatus{Authenticated: true, User: authenticationv1.UserInfo{Username: "system:apiserver", Groups: []string{"system:masters"}}}},
 		"Personal": {reason: "our own tokens are not shown to the API server", token: "slp_aaaaaaaaaaaaaaaa_" + strings.Repeat("A", 52)},
 		"Opaque":   {reason: "nor is the API server's own", token: "3b9a0a5e-5f6c-4a39-9a2e-0c5d7d0b6a11"},

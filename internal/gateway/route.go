@@ -227,7 +227,6 @@ func (d RouteDeps) record(route Route, r *http.Request, code int, err error) {
 	d.Audit.Record(event)
 }
 
-
 // ClientIP gives the address a request came from, without port.
 func ClientIP(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)

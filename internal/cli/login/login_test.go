@@ -283,6 +283,9 @@ func TestLogin(t *testing.T) {
 			if got != tc.want || !strings.Contains(b.ErrOut.String(), tc.says) {
 				t.Fatalf("%s: exit code %d: %s", tc.reason, got, b.ErrOut)
 			}
+			if !tc.terminal && strings.Contains(b.ErrOut.String(), "[y/N]") {
+				t.Error("nobody is there to answer the question")
+			}
 			for _, secret := range []string{"sesame", "given", "chosen", "slp_"} {
 				if strings.Contains(b.ErrOut.String()+b.Out.String(), secret) {
 					t.Errorf("%q is shown: %s", secret, b.ErrOut)
