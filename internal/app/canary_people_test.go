@@ -57,7 +57,7 @@ func (i *installation) logIn(t *testing.T, known canaries) {
 			gives(response, answer)
 			return
 		}
-		fmt.Fprintln(i.said, path, response.Status, response.Header, string(answer))
+		fmt.Fprintln(i.said, request.URL.Path, response.Status, response.Header, string(answer))
 	}
 	token := func(name string) func(*http.Response, []byte) {
 		return func(_ *http.Response, answer []byte) {
@@ -110,6 +110,6 @@ func (i *installation) logIn(t *testing.T, known canaries) {
 			t.Fatal(err)
 		}
 	}
-	ask(404, "GET", "/slipway/v1/oidc/start", "", "", nil)
-	ask(404, "GET", "/slipway/v1/oidc/callback?code="+known.mint("OIDC code")+"&state=x", "", "", nil)
+	ask(503, "GET", "/slipway/v1/oidc/start", "", "", nil)
+	ask(400, "GET", "/slipway/v1/oidc/callback?code="+known.mint("OIDC code")+"&state=x", "", "", nil)
 }

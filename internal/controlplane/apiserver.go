@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -57,7 +58,7 @@ func servedAdmission() sets.Set[string] {
 
 // newAPIServer wires the chain of API servers: aggregator in front, then Kubernetes' generic kinds, then
 // custom resources. Nothing listens to people; gatewayToken is what the gateway shows. A nil log records nothing.
-func newAPIServer(ctx context.Context, f files, endpoint, gatewayToken string, log AuditLog) (*aggregator.APIAggregator, error) {
+func newAPIServer(ctx context.Context, f files, endpoint, gatewayToken string, log AuditLog, published <-chan struct{}) (*aggregator.APIAggregator, error) {
 	completed, err := completeOptions(ctx, f, endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("cannot configure the API server: %w", err)
@@ -76,6 +77,9 @@ func newAPIServer(ctx context.Context, f files, endpoint, gatewayToken string, l
 	}, config.Authentication.APIAudiences), config.Authentication.Authenticator)
 	if log != nil {
 		config.AuditBackend, config.AuditPolicyRuleEvaluator = auditBackend{log}, auditRules{}
+	}
+	config.BuildHandlerChainFunc = func(handler http.Handler, c *genericapiserver.Config) http.Handler {
+		return holdSchemas(ctx, genericapiserver.DefaultBuildHandlerChain(handler, c), published)
 	}
 	// These speak to other API servers of the same cluster; there are none, and they would write every few seconds.
 	config.DisabledPostStartHooks.Insert("start-kube-apiserver-identity-lease-controller",
@@ -100,6 +104,22 @@ func newAPIServer(ctx context.Context, f files, endpoint, gatewayToken string, l
 	}
 	front.ExtraConfig.DisableRemoteAvailableConditionController = true
 	return chain(front.Complete(), core.Complete(), extensions.Complete())
+}
+
+// holdSchemas lets the list of schemas be read once those of our kinds are in it. The admission of mutating policies
+// reads it when it starts and then every five seconds only: a list without our kinds would have it refuse what people
+// want until the next time. This package's own clients pass, since they look whether it is so.
+func holdSchemas(ctx context.Context, next http.Handler, published <-chan struct{}) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/openapi/v3" && r.UserAgent() != userAgent {
+			select {
+			case <-published:
+			case <-r.Context().Done():
+			case <-ctx.Done():
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func chain(front aggregator.CompletedConfig, core generic.CompletedConfig, extensions apiextensionsapiserver.CompletedConfig) (*aggregator.APIAggregator, error) {

@@ -21,6 +21,9 @@ import (
 // poll is how often the starting API server is asked, since it has no event to wait for before it serves.
 const poll = 50 * time.Millisecond
 
+// userAgent is what our own clients call themselves.
+const userAgent = "slipway"
+
 // serve runs the API server until its context ends; then apiDone is closed.
 func (s *Server) serve(ctx context.Context, api *aggregator.APIAggregator) error {
 	prepared, err := api.PrepareRun()
@@ -42,7 +45,7 @@ func loopbackConfig(loopback *rest.Config) *rest.Config {
 	config := rest.CopyConfig(loopback)
 	config.ContentType, config.AcceptContentTypes = "", ""
 	config.QPS, config.Burst = -1, -1
-	config.UserAgent = "slipway"
+	config.UserAgent = userAgent
 	config.WarningHandler = rest.NoWarnings{}
 	return config
 }
@@ -102,11 +105,18 @@ func installCRD(ctx context.Context, client apiextensions.Interface, crd *apiext
 }
 
 func served(client discovery.DiscoveryInterface, crd *apiextensionsv1.CustomResourceDefinition) error {
+	schemas, err := client.OpenAPIV3().Paths()
+	if err != nil {
+		return err
+	}
 	for _, version := range crd.Spec.Versions {
 		if !version.Served {
 			continue
 		}
 		gv := crd.Spec.Group + "/" + version.Name
+		if schemas["apis/"+gv] == nil {
+			return fmt.Errorf("the schemas of %s are not served yet", gv)
+		}
 		list, err := client.ServerResourcesForGroupVersion(gv)
 		if err != nil {
 			return err

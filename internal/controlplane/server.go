@@ -117,7 +117,8 @@ func (s *Server) start(ctx context.Context, config Config) error {
 	controllerContext, s.stopControllers = context.WithCancel(running)
 
 	gatewayToken := pki.NewToken()
-	api, err := newAPIServer(apiContext, files, s.etcd.endpoint(), gatewayToken, s.audit)
+	published := make(chan struct{})
+	api, err := newAPIServer(apiContext, files, s.etcd.endpoint(), gatewayToken, s.audit, published)
 	if err != nil {
 		return err
 	}
@@ -152,6 +153,7 @@ func (s *Server) start(ctx context.Context, config Config) error {
 	if err := s.startRotation(controllerContext, files, config.Logger, config.rotationEdge); err != nil {
 		return err
 	}
+	close(published)
 	return startControllers(controllerContext, &s.controllers, s.RESTConfig())
 }
 

@@ -72,11 +72,14 @@ func TestMITM_PrecheckRefusesAnotherServer(t *testing.T) {
 		// refused is part of the finding; failed is the reason of an error that is none.
 		refused, failed string
 	}{
-		"the server":           {reason: "our own certificate is the proof", server: speak(ours.issue(address), 0)},
-		"another authority":    {reason: "a man in the middle has none of ours, though it has our CA's name", server: speak(theirs.issue(address), 0), refused: "unknown authority"},
-		"another name":         {reason: "a certificate of ours for another machine is no proof", server: speak(ours.issue("192.0.2.99"), 0), refused: "192.0.2.99"},
-		"old TLS":              {reason: "a downgrade is refused", server: speak(ours.issue(address), tls.VersionTLS11), refused: "protocol"},
-		"no TLS":               {reason: "nor does plain HTTP prove anything", server: func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n\x1b[2J"); _, _ = io.Copy(io.Discard, c) }, refused: "tls"},
+		"the server":        {reason: "our own certificate is the proof", server: speak(ours.issue(address), 0)},
+		"another authority": {reason: "a man in the middle has none of ours, though it has our CA's name", server: speak(theirs.issue(address), 0), refused: "unknown authority"},
+		"another name":      {reason: "a certificate of ours for another machine is no proof", server: speak(ours.issue("192.0.2.99"), 0), refused: "192.0.2.99"},
+		"old TLS":           {reason: "a downgrade is refused", server: speak(ours.issue(address), tls.VersionTLS11), refused: "protocol"},
+		"no TLS": {reason: "nor does plain HTTP prove anything", server: func(c net.Conn) {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n\x1b[2J")
+			_, _ = io.Copy(io.Discard, c)
+		}, refused: "tls"},
 		"nothing":              {reason: "nor the end of the connection", server: func(net.Conn) {}, refused: "EOF"},
 		"garbage":              {reason: "nor bytes without end", server: func(c net.Conn) { pourGarbage(c) }, refused: "tls"},
 		"no way through":       {reason: "a control plane must let us through anyway", dial: fault.NewTerminal(host.ReasonForwardingRefused, "let us", io.EOF), failed: host.ReasonForwardingRefused},
@@ -88,6 +91,19 @@ func TestMITM_PrecheckRefusesAnotherServer(t *testing.T) {
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = listener.Close() })
+			go func() {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				defer conn.Close()
+				tc.server(conn)
+			}()
 			h := fakehost.New("w1", v1alpha1.HostFacts{})
 			h.SetReach(func(netip.AddrPort) bool { return true })
 			look := precheck.Look{Cluster: "uid", CA: string(ours.ca.CertPEM())}
@@ -99,14 +115,9 @@ func TestMITM_PrecheckRefusesAnotherServer(t *testing.T) {
 					if tc.dial != nil {
 						return nil, tc.dial
 					}
-					near, far := net.Pipe()
-					go func() {
-						defer far.Close()
-						tc.server(far)
-					}()
-					return near, nil
+					return net.Dial("tcp", listener.Addr().String())
 				}}
-			_, err := look.Check(t.Context(), r)
+			_, err = look.Check(t.Context(), r)
 			switch {
 			case tc.failed != "":
 				if fault.ReasonOf(err) != tc.failed || !strings.Contains(err.Error(), "w1") {
