@@ -100,7 +100,8 @@ func newWorld(t *testing.T, k keys, s shape) *world {
 	t.Helper()
 	w := &world{t: t, notary: k.notary, cluster: newManaged(), blobs: map[string]string{}, dataDir: "/var/lib/containerd", etcdDir: "/var/lib/etcd"}
 	w.input = create.Input{
-		Namespace: "dev", Name: "demo", UID: "uid-1", Secret: "cluster-demo", PlatformCA: "the server's authority\n",
+		Namespace: "dev", Name: "demo", UID: "uid-1", Secret: "cluster-demo",
+		// Without PlatformCA nobody asks who answers at the server's address; test/hostile does.
 		Hosts: map[string]v1alpha1.Host{}, Platform: map[string]string{}, ServerMachineID: "server",
 		Grants:  []v1alpha1.GrantSpec{{Kind: v1alpha1.GrantHost, Name: v1alpha1.GrantEverything}, {Kind: v1alpha1.GrantBundle, Name: v1alpha1.GrantEverything}},
 		Systems: []create.System{{ID: "debian", Versions: []string{"12"}, KernelMin: "3.10", Tools: []string{"tar"}, AnyOf: [][]string{{"nft", "iptables"}}}},
