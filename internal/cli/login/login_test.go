@@ -344,6 +344,16 @@ func (s *server) checkKubeconfig(t *testing.T, path, who string) {
 	}
 }
 
+// TestLoginByAnotherName holds that a person learns why an address does not work.
+func TestLoginByAnotherName(t *testing.T) {
+	s := newServer(t)
+	b := newBench(t, false)
+	got := b.run(t, "login", strings.Replace(s.URL, "127.0.0.1", "localhost", 1), "--user", "alice", "--password-file", file(t, "sesame"), "--ca-fingerprint", s.fingerprint)
+	if got != output.ExitRefused || !strings.Contains(b.ErrOut.String(), "--name localhost") {
+		t.Errorf("exit code %d: %s", got, b.ErrOut)
+	}
+}
+
 // TestForcedChangeLeavesNoSession holds that the session that changed the password is ended.
 func TestForcedChangeLeavesNoSession(t *testing.T) {
 	s := newServer(t)

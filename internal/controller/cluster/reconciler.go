@@ -117,6 +117,9 @@ func (r *Reconciler) begin(ctx context.Context, c *v1alpha1.Cluster, verb v1alph
 		},
 		Spec: v1alpha1.OperationSpec{Verb: verb, Cluster: c.Name},
 	}
+	if who := c.Annotations[v1alpha1.AnnotationRequestedBy]; who != "" && verb == v1alpha1.VerbCreate {
+		op.Annotations = map[string]string{v1alpha1.AnnotationRequestedBy: who}
+	}
 	if err := r.Client.Create(ctx, op); err != nil && !apierrors.IsAlreadyExists(err) {
 		return nil, fmt.Errorf("cannot begin to %s cluster %s: %w", verb, c.Name, err)
 	}

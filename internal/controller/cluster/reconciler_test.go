@@ -173,9 +173,14 @@ func (w *world) end(name string, phase v1alpha1.OperationPhase) {
 
 func TestCreateOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, demo(nil))
+		c := demo(nil)
+		c.Annotations = map[string]string{v1alpha1.AnnotationRequestedBy: "paul"}
+		w := newWorld(t, c)
 		w.settle()
 		w.settle()
+		if who := w.op(createOperation).Annotations[v1alpha1.AnnotationRequestedBy]; who != "paul" {
+			t.Errorf("the operation says %q asked for it, want paul, who made the cluster", who)
+		}
 		if w.creates != 1 {
 			t.Errorf("%d operations were made, want one", w.creates)
 		}

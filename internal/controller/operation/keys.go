@@ -107,6 +107,9 @@ func (r *Reconciler) prepareCreate(ctx context.Context, op *v1alpha1.Operation, 
 			ObjectMeta: metav1.ObjectMeta{Namespace: op.Namespace, Name: op.Spec.Cluster, Annotations: map[string]string{v1alpha1.AnnotationCreatedBy: op.Name}},
 			Spec:       *op.Spec.Wanted,
 		}
+		if who := op.Annotations[v1alpha1.AnnotationRequestedBy]; who != "" {
+			c.Annotations[v1alpha1.AnnotationRequestedBy] = who
+		}
 		if err := r.Client.Create(ctx, c); err != nil && !apierrors.IsAlreadyExists(err) {
 			return fmt.Errorf("cannot create cluster %s: %w", c.Name, err)
 		}
