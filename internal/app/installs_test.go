@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"encoding/base64"
 	"encoding/pem"
@@ -13,8 +14,13 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"slipway.dev/slipway/api/v1alpha1"
+	"slipway.dev/slipway/internal/controlplane"
 	"slipway.dev/slipway/internal/pki"
 )
 
@@ -135,4 +141,52 @@ func (i *installation) material(t *testing.T) (map[string][]byte, map[string]str
 	}
 	found["the identity that hosts know"] = []byte(system.UID)
 	return found, serials
+}
+
+// TestRotateKeys gives an installation a new admin token and a new encryption key with the commands for it: the old
+// token opens nothing, nothing needs the old key, and what is stored can be read as before.
+func TestRotateKeys(t *testing.T) {
+	directory, keys := t.TempDir(), t.TempDir()
+	options := ServerOptions{DataDir: directory, EncryptionKeyDir: keys, Version: "1.0.0"}
+	first := install(t, options)
+	kept := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.SystemNamespace, Name: "kept"}, Type: v1alpha1.SecretTypeCredential,
+		StringData: map[string]string{"password": "still the same"}}
+	if err := first.client.Create(t.Context(), kept); err != nil {
+		t.Fatal(err)
+	}
+	if first.run(t, "server", "rotate-key", "--data-dir", directory, "--encryption-key-dir", keys) == 0 {
+		t.Error("the key of a server that runs was rotated")
+	}
+	if err := first.stop(); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range [][]string{{"rotate-admin-token"}, {"rotate-key", "--encryption-key-dir", keys}} {
+		if code := first.run(t, append(append([]string{"server"}, command...), "--data-dir", directory)...); code != 0 {
+			t.Fatalf("%v ended with %d: %s", command, code, first.said)
+		}
+	}
+	second := install(t, options)
+	second.eventually(t, "the old encryption key is gone", func(context.Context) (bool, error) {
+		content, err := os.ReadFile(filepath.Join(keys, controlplane.EncryptionFile))
+		return err == nil && bytes.Count(content, []byte("secret:")) == 1, err
+	})
+	var read corev1.Secret
+	if err := second.client.Get(t.Context(), client.ObjectKeyFromObject(kept), &read); err != nil || string(read.Data["password"]) != "still the same" {
+		t.Errorf("the Secret is %q, %v", read.Data, err)
+	}
+	old := rest.CopyConfig(second.config)
+	old.BearerToken = first.config.BearerToken
+	opened, err := client.New(old, client.Options{Scheme: second.client.Scheme()})
+	if err == nil {
+		err = opened.Get(t.Context(), client.ObjectKeyFromObject(kept), &read)
+	}
+	if !apierrors.IsUnauthorized(err) {
+		t.Errorf("the old admin token got %v", err)
+	}
+	if err := second.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(second.log.String(), "rotated the encryption key") {
+		t.Error("the log does not say that the rotation has ended")
+	}
 }

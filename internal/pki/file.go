@@ -77,7 +77,7 @@ func readPrivate(path string, refused fs.FileMode) ([]byte, error) {
 		return nil, fmt.Errorf("cannot read %s: %w", path, err)
 	}
 	if len(bytes.TrimSpace(content)) == 0 {
-		return nil, fmt.Errorf("cannot use %s: it is empty; put it back from a backup, or remove it to get a new one", path)
+		return nil, fmt.Errorf("cannot use %s: it is empty; put it back from a backup", path)
 	}
 	return content, nil
 }
