@@ -12,7 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
+	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -40,11 +40,6 @@ import (
 	"slipway.dev/slipway/internal/cluster"
 	"slipway.dev/slipway/internal/controlplane"
 	"slipway.dev/slipway/internal/gateway"
-	"slipway.dev/slipway/internal/gateway/auditlog"
-	"slipway.dev/slipway/internal/gateway/clusterproxy"
-	"slipway.dev/slipway/internal/gateway/login"
-	"slipway.dev/slipway/internal/gateway/own"
-	"slipway.dev/slipway/internal/gateway/stream"
 	"slipway.dev/slipway/internal/host/ssh"
 	"slipway.dev/slipway/internal/pki"
 	"slipway.dev/slipway/internal/secret"
@@ -98,6 +93,10 @@ func Scheme() (*runtime.Scheme, error) {
 
 // RunServer runs a server until ctx ends, and then stops it cleanly.
 func RunServer(ctx context.Context, o ServerOptions) (err error) {
+	if os.Getenv("GOGC") == "" {
+		// Most of the heap are objects that the API server keeps: room for a second copy of them all is never used.
+		debug.SetGCPercent(50)
+	}
 	utilruntime.ReallyCrash = false // One request must never end the whole server.
 	unprintable := &secret.Set{}
 	o.Log = slog.New(unprintable.Handler(o.Log.Handler()))
@@ -143,37 +142,20 @@ func RunServer(ctx context.Context, o ServerOptions) (err error) {
 		return errors.Join(err, port.Close())
 	}
 	defer func() { err = errors.Join(err, s.pool.Close()) }()
-	authorizer := access.NewAuthorizer(s.live)
-	mine := own.Deps{Client: s.live, Cache: s.manager.GetClient(), Access: authorizer}
 	people := newPeople(s.live, admin, port.CACert, o.Log)
 	long := gateway.NewLong(gateway.LongDeps{Authenticators: people.authenticators, Client: s.live, Log: o.Log})
 	if err := watchRights(ctx, s.manager.GetCache(), long.Changed); err != nil {
 		return errors.Join(err, port.Close())
 	}
-	routes, err := gateway.NewRoutes(gateway.RouteDeps{Access: authorizer, Audit: s.audit, Long: long, Log: o.Log}, slices.Concat(
-		stream.Routes(stream.Deps{Client: s.live, Blobs: s.blobs, Log: o.Log}),
-		clusterproxy.Routes(clusterproxy.Deps{
-			Client: s.live, Access: authorizer, Tokens: people.Tokens, CA: port.CACert, Log: o.Log,
-			Config: func(ctx context.Context, project, name string) (*rest.Config, error) {
-				return s.clusters.Connection(project, name).Config(ctx)
-			},
-		}),
-		own.Routes(mine),
-		login.Routes(people.Deps),
-		auditlog.Routes(trail),
-	)...)
-	if err != nil {
-		return errors.Join(err, port.Close())
+	front := &door{
+		people: people, live: s.live, cache: s.manager.GetClient(), long: long, upstream: plane.GatewayConfig(),
+		blobs: s.blobs, bundles: s.bundles, audit: s.audit, trail: trail, log: o.Log,
+		cluster: func(ctx context.Context, project, name string) (*rest.Config, error) {
+			return s.clusters.Connection(project, name).Config(ctx)
+		},
+		ready: map[string]func(context.Context) error{"apiserver": plane.Ready, "audit": trail.Ready},
 	}
-	handler, err := gateway.NewHandler(gateway.Config{
-		Upstream: plane.GatewayConfig(), Authenticators: people.authenticators, Long: long,
-		Checks:   map[string]func(context.Context) error{"apiserver": plane.Ready, "audit": trail.Ready},
-		Registry: bundle.NewRegistry(s.bundles, auth.NewRegistryTokens(s.live, 0).Authorize),
-		Routes:   routes,
-		Lists:    own.Lists(mine),
-		Audit:    s.audit,
-		Logger:   o.Log,
-	})
+	handler, err := front.handler()
 	if err != nil {
 		return errors.Join(err, port.Close())
 	}

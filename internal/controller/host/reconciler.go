@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -65,6 +66,10 @@ func New(d Deps) *Reconciler {
 	return &Reconciler{client: d.Client, live: d.Live, log: d.Log, redact: d.Redact, watchers: newWatchers(d)}
 }
 
+// settling is how long a new Host stays without status while its machine is asked for the first time: most answer
+// before, and each write of each of many Hosts is kept in memory by the API server for watchers that lag.
+const settling = time.Second
+
 // Reconcile keeps the watcher of one Host right and writes its status when that changed.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	h := &v1alpha1.Host{}
@@ -83,6 +88,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	v, err := r.look(ctx, h)
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("cannot look at host %s: %w", h.Name, err)
+	}
+	if wait := settling - time.Since(h.CreationTimestamp.Time); wait > 0 && v.unseen() {
+		return reconcile.Result{RequeueAfter: wait}, nil
 	}
 	return reconcile.Result{}, r.write(ctx, h, v.status())
 }

@@ -218,7 +218,7 @@ func login() []client.Object {
 	return []client.Object{
 		&v1alpha1.Credential{ObjectMeta: metav1.ObjectMeta{Name: "root"},
 			Spec: v1alpha1.CredentialSpec{User: "root", Type: v1alpha1.CredentialPassword, SecretName: "root-1"}},
-		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.SystemNamespace, Name: "root-1"},
+		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.SystemNamespace, Name: "root-1"}, Type: v1alpha1.SecretTypeCredential,
 			Data: map[string][]byte{v1alpha1.SecretKeyPassword: []byte("hunter22\n")}},
 	}
 }

@@ -57,6 +57,12 @@ func targetOf(ctx context.Context, c client.Reader, h *v1alpha1.Host) (ssh.Targe
 			fmt.Sprintf("create the Secret %s in %s, or let spec.secretName of Credential %s name another", key.Name, key.Namespace, name),
 			fmt.Sprintf("cannot log in to host %s: Credential %s names the Secret %s, which is not in %s", h.Name, name, key.Name, key.Namespace))
 	}
+	// Who may write a Credential must not have the server send a Secret of another kind to a machine.
+	if secret.Type != v1alpha1.SecretTypeCredential {
+		return ssh.Target{}, "", fault.NewTerminal(ssh.ReasonBadCredential,
+			fmt.Sprintf("make a new Secret of type %s in %s and let spec.secretName of Credential %s name it", v1alpha1.SecretTypeCredential, key.Namespace, name),
+			fmt.Errorf("cannot log in to host %s: the Secret %s of Credential %s is not of type %s", h.Name, key.Name, name, v1alpha1.SecretTypeCredential))
+	}
 	t := ssh.Target{Name: h.Name, Address: h.Spec.Address, Port: int(h.Spec.Port), Credential: name, User: credential.Spec.User, HostKey: h.Spec.HostKey}
 	if err := fill(&t, credential, secret.Data); err != nil {
 		return ssh.Target{}, "", fmt.Errorf("cannot log in to host %s: %w", h.Name, err)

@@ -44,6 +44,11 @@ type view struct {
 	twins   []string
 }
 
+// unseen says that nothing is known of the machine yet.
+func (v view) unseen() bool {
+	return v.finding == nil && v.refusal == nil && len(v.host.Status.Conditions) == 0
+}
+
 // facts gives the newest facts: those just found, else those known before.
 func (v view) facts() *v1alpha1.HostFacts {
 	if v.finding != nil && v.finding.facts != nil {
