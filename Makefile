@@ -53,7 +53,10 @@ bench: build bundle ## measure; prints figures, asserts nothing
 	SLIPWAY=$(CURDIR)/bin/slipway STORE=$(STORE) KUBERNETES=$(KUBERNETES) ./test/bench/run.sh
 
 acceptance: test bench ## everything that is too long for CI; its output goes to docs/acceptance
+	HOSTILE=full $(GO) test -count=1 -timeout 20m -v ./test/hostile | grep -v '^==='
 	$(GO) test -count=1 -run '^$$' -bench . ./internal/operation/...
+	$(GO) build -modfile=tools/versitygw.mod -o .cache/versitygw github.com/versity/versitygw/cmd/versitygw
+	VERSITYGW=$(CURDIR)/.cache/versitygw $(GO) test -count=1 -timeout 5m -v -run TestS3RealServer ./internal/backup
 
 generate: ## write what is generated: deep copies and CRDs
 	cd api && $(GO) tool -modfile=../tools/go.mod controller-gen object crd:crdVersions=v1,maxDescLen=1000 paths=./... output:crd:dir=crd

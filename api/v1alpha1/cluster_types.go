@@ -31,6 +31,7 @@ type Cluster struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.workerPools) || self.workerPools.all(p, p.hosts.all(h, !(h in self.controlPlane.hosts)))",message="a host is either a control plane or a worker"
 // +kubebuilder:validation:XValidation:rule="!has(self.workerPools) || self.workerPools.all(p, self.workerPools.exists_one(q, q.name == p.name))",message="worker pools need different names"
+// +kubebuilder:validation:XValidation:rule="self.controlPlane.hosts.size() == 1 || (has(self.endpoint) && has(self.endpoint.host) && self.endpoint.host.size() > 0)",message="several control planes need endpoint.host: an address that survives the loss of any, by endpoint.provider KubeVIP or by a load balancer of yours"
 type ClusterSpec struct {
 	Kubernetes KubernetesSpec `json:"kubernetes"`
 	// ControlPlane runs etcd and the API server.
@@ -74,9 +75,10 @@ type KubernetesSpec struct {
 
 // ControlPlaneSpec lists the hosts of the control plane.
 type ControlPlaneSpec struct {
-	// Hosts names Host objects. One for now: more control planes are not supported yet.
+	// Hosts names Host objects: one, three or five, since etcd needs a majority. Two or four are taken for a while, on the
+	// way from one to three.
 	// +kubebuilder:validation:MinItems=1
-	// +kubebuilder:validation:MaxItems=1
+	// +kubebuilder:validation:MaxItems=7
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=63
 	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
@@ -121,9 +123,26 @@ type Taint struct {
 	Effect corev1.TaintEffect `json:"effect"`
 }
 
+// EndpointProvider says who makes the endpoint of a cluster reachable.
+type EndpointProvider string
+
+// The providers of an endpoint.
+const (
+	EndpointExternal EndpointProvider = "External"
+	EndpointKubeVIP  EndpointProvider = "KubeVIP"
+)
+
 // EndpointSpec is how clients reach the API server.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.provider) || self.provider != 'KubeVIP' || (has(self.host) && isIP(self.host))",message="provider KubeVIP needs endpoint.host: a free IP in the network of the control planes"
 type EndpointSpec struct {
-	// Host is the IP or name of the API server. Default: the internal address of the control plane.
+	// Provider says who makes Host reach an API server that works: External (the default) is a load balancer, a DNS name or
+	// the only control plane itself; KubeVIP moves the address Host among the control planes, whose network it must be in.
+	// +kubebuilder:default=External
+	// +kubebuilder:validation:Enum=External;KubeVIP
+	// +optional
+	Provider EndpointProvider `json:"provider,omitempty"`
+	// Host is the IP or name of the API server. Default: the internal address of the only control plane.
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^$|^[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?$`
 	// +optional
@@ -160,11 +179,18 @@ type NetworkSpec struct {
 	// +kubebuilder:validation:XValidation:rule="isCIDR(self) && cidr(self).ip().family() == 4 && cidr(self).prefixLength() >= 12 && cidr(self).prefixLength() <= 28 && cidr(self) == cidr(self).masked()",message="serviceCIDR must be an IPv4 network such as 10.96.0.0/16, with a prefix of 12 to 28 and no host bits"
 	// +optional
 	ServiceCIDR string `json:"serviceCIDR,omitempty"`
-	// CNI is the pod network: flannel with its VXLAN backend.
+	// CNI is the pod network.
 	// +kubebuilder:default=flannel
 	// +kubebuilder:validation:Enum=flannel
 	// +optional
 	CNI string `json:"cni,omitempty"`
+	// FlannelBackend says how pods of different nodes reach each other: vxlan (the default) works on any network, host-gw is
+	// faster and needs all hosts in one layer-2 network.
+	// +kubebuilder:default=vxlan
+	// +kubebuilder:validation:Enum=vxlan;host-gw
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="the flannel backend of a cluster cannot change"
+	// +optional
+	FlannelBackend string `json:"flannelBackend,omitempty"`
 	// KubeProxyMode is nftables or iptables. Default: nftables where every host has it, else iptables.
 	// +kubebuilder:validation:Enum="";nftables;iptables
 	// +optional
@@ -222,6 +248,7 @@ const (
 	ClusterInitializing ClusterState = "Initializing"
 	ClusterActive       ClusterState = "Active"
 	ClusterDegraded     ClusterState = "Degraded"
+	ClusterUpdating     ClusterState = "Updating"
 	ClusterFailed       ClusterState = "Failed"
 	ClusterDeleting     ClusterState = "Deleting"
 )
@@ -229,7 +256,8 @@ const (
 // ClusterStatus is what was found. Only Slipway writes it.
 type ClusterStatus struct {
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// Conditions: Created (the create operation has succeeded), Ready (API answers, every node is Ready).
+	// Conditions: Created (the create operation has succeeded), Ready (API answers, every node is Ready), UpToDate (the
+	// cluster is as its spec wants it).
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
@@ -239,8 +267,10 @@ type ClusterStatus struct {
 	// Endpoint is the URL of the API server.
 	Endpoint string `json:"endpoint,omitempty"`
 	// Operation is the one that runs, or ran last.
-	Operation string       `json:"operation,omitempty"`
-	Nodes     ClusterNodes `json:"nodes,omitempty"`
+	Operation string `json:"operation,omitempty"`
+	// Applied is the spec that the last operation brought about; where spec differs, a change is planned, runs or has failed.
+	Applied *ClusterSpec `json:"applied,omitempty"`
+	Nodes   ClusterNodes `json:"nodes,omitempty"`
 	// Certificates lists when the certificate authorities and the serving certificate end.
 	// +kubebuilder:validation:MaxItems=32
 	Certificates []ClusterCertificate `json:"certificates,omitempty"`
@@ -274,6 +304,8 @@ type ClusterCertificate struct {
 const (
 	ClusterCreated = "Created"
 	ClusterReady   = "Ready"
+	// ClusterUpToDate says that the cluster is as its spec wants it, or which operation is on the way there.
+	ClusterUpToDate = "UpToDate"
 )
 
 // AllHosts gives every host of the cluster, control planes first, then workers by pool.

@@ -23,18 +23,32 @@ type Operation struct {
 
 // Verb is what an operation does to a cluster.
 //
-// +kubebuilder:validation:Enum=create;delete
+// +kubebuilder:validation:Enum=create;delete;scale;upgrade;configure;renew;backup;restore;drill;stop;start
 type Verb string
 
 // The verbs.
 const (
+	// VerbCreate makes a cluster, VerbDelete gives its hosts back.
 	VerbCreate Verb = "create"
 	VerbDelete Verb = "delete"
+	// VerbScale brings hosts in and out, VerbUpgrade moves to another Kubernetes version, VerbConfigure changes settings.
+	VerbScale     Verb = "scale"
+	VerbUpgrade   Verb = "upgrade"
+	VerbConfigure Verb = "configure"
+	// VerbRenew renews every certificate.
+	VerbRenew Verb = "renew"
+	// VerbBackup takes a backup, VerbRestore brings one back, VerbDrill proves that one can be brought back.
+	VerbBackup  Verb = "backup"
+	VerbRestore Verb = "restore"
+	VerbDrill   Verb = "drill"
+	// VerbStop stops a cluster that is to be deleted, VerbStart starts it again.
+	VerbStop  Verb = "stop"
+	VerbStart Verb = "start"
 )
 
 // OperationSpec says what to do. After creation only approvedPlan, attempt and abort may change.
 //
-// +kubebuilder:validation:XValidation:rule="self.verb == oldSelf.verb && self.cluster == oldSelf.cluster && has(self.wanted) == has(oldSelf.wanted) && (!has(self.wanted) || self.wanted == oldSelf.wanted)",message="only approvedPlan, attempt and abort of an operation can change"
+// +kubebuilder:validation:XValidation:rule="self.verb == oldSelf.verb && self.cluster == oldSelf.cluster && has(self.generation) == has(oldSelf.generation) && (!has(self.generation) || self.generation == oldSelf.generation) && has(self.parameters) == has(oldSelf.parameters) && (!has(self.parameters) || self.parameters == oldSelf.parameters) && has(self.wanted) == has(oldSelf.wanted) && (!has(self.wanted) || self.wanted == oldSelf.wanted)",message="only approvedPlan, attempt and abort of an operation can change"
 type OperationSpec struct {
 	Verb Verb `json:"verb"`
 	// Cluster is the target, in the same project.
@@ -42,9 +56,17 @@ type OperationSpec struct {
 	// +kubebuilder:validation:MaxLength=40
 	// +kubebuilder:validation:Pattern=`^[a-z]([-a-z0-9]*[a-z0-9])?$`
 	Cluster string `json:"cluster"`
-	// Wanted is the cluster to make when the Cluster does not exist yet; it is created on approval.
+	// Wanted is the spec to bring about. When a person asks, the Cluster gets it on approval, and is created then if it does
+	// not exist yet; when the Cluster asks (generation), it is what the Cluster said.
 	// +optional
 	Wanted *ClusterSpec `json:"wanted,omitempty"`
+	// Generation is that of the Cluster whose spec asks for this change; 0 when a person does.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	Generation int64 `json:"generation,omitempty"`
+	// Parameters say more about verbs that no spec tells of.
+	// +optional
+	Parameters *OperationParameters `json:"parameters,omitempty"`
 	// ApprovedPlan is status.plan.hash of the plan that a person agreed to.
 	// +kubebuilder:validation:MaxLength=80
 	// +optional
@@ -57,6 +79,28 @@ type OperationSpec struct {
 	// Abort stops the operation after the steps in flight; raising attempt later goes on.
 	// +optional
 	Abort bool `json:"abort,omitempty"`
+}
+
+// OperationParameters say more about a verb. What a verb does not read must be left out.
+type OperationParameters struct {
+	// Backup names the Backup to take, bring back or prove, in the same project.
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	Backup string `json:"backup,omitempty"`
+	// Force lets a drain delete pods that nothing would start again.
+	// +optional
+	Force bool `json:"force,omitempty"`
+	// DrainSeconds is how long each drain may take; 0 means two hours.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=86400
+	// +optional
+	DrainSeconds int32 `json:"drainSeconds,omitempty"`
+	// Lost names hosts that are gone for good, as a person confirms: nothing is asked of them.
+	// +kubebuilder:validation:MaxItems=500
+	// +kubebuilder:validation:items:MaxLength=63
+	// +listType=set
+	// +optional
+	Lost []string `json:"lost,omitempty"`
 }
 
 // OperationPhase is where an operation is.

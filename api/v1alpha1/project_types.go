@@ -128,13 +128,15 @@ type Grant struct {
 
 // GrantKind is a kind that can be lent.
 //
-// +kubebuilder:validation:Enum=Host;Bundle
+// +kubebuilder:validation:Enum=Host;Bundle;BackupLocation;ClusterTemplate
 type GrantKind string
 
 // The kinds that can be lent.
 const (
-	GrantHost   GrantKind = "Host"
-	GrantBundle GrantKind = "Bundle"
+	GrantHost            GrantKind = "Host"
+	GrantBundle          GrantKind = "Bundle"
+	GrantBackupLocation  GrantKind = "BackupLocation"
+	GrantClusterTemplate GrantKind = "ClusterTemplate"
 )
 
 // GrantEverything as the name of a Grant lends every object of the kind, also those made later.

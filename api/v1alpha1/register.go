@@ -60,8 +60,12 @@ func GroupVersion() schema.GroupVersion {
 func AddToScheme(scheme *runtime.Scheme) error {
 	gv := GroupVersion()
 	scheme.AddKnownTypes(gv,
+		&Backup{}, &BackupList{},
+		&BackupLocation{}, &BackupLocationList{},
+		&BackupSchedule{}, &BackupScheduleList{},
 		&Bundle{}, &BundleList{},
 		&Cluster{}, &ClusterList{},
+		&ClusterTemplate{}, &ClusterTemplateList{},
 		&Credential{}, &CredentialList{},
 		&Grant{}, &GrantList{},
 		&Host{}, &HostList{},

@@ -39,8 +39,9 @@ func write() []string { return []string{"create", "update", "patch", "delete", "
 func platformRoles() []role {
 	return []role{
 		{Name: RoleSystemAdministrator, group: SystemAdministrators, rules: join(everythingRead(), workWithClusters(), []rbacv1.PolicyRule{
-			rule(write(), v1alpha1.Group, "bundles", "clusters", "credentials", "grants", "hosts", "operations", "projects", "settings", "users"),
-			rule([]string{"lend"}, v1alpha1.Group, "bundles", "hosts"),
+			rule(write(), v1alpha1.Group, "backuplocations", "backups", "backupschedules", "bundles", "clusters", "clustertemplates", "credentials", "grants", "hosts", "operations",
+				"projects", "settings", "users"),
+			rule([]string{"lend"}, v1alpha1.Group, "backuplocations", "bundles", "clustertemplates", "hosts"),
 			rule([]string{"administer"}, v1alpha1.Group, "projects"),
 			rule([]string{"create"}, v1alpha1.Group, "users/password"),
 			rule([]string{"create"}, v1alpha1.Group, "clusters/breakglass"),
@@ -56,7 +57,7 @@ func platformRoles() []role {
 func projectRoles() []role {
 	return []role{
 		{Name: RoleProjectAdministrator, member: v1alpha1.ProjectAdministrator, rules: join(projectRead(), workWithClusters(), []rbacv1.PolicyRule{
-			rule(write(), v1alpha1.Group, "clusters", "operations"),
+			rule(write(), v1alpha1.Group, "backups", "backupschedules", "clusters", "operations"),
 			rule([]string{"get"}, v1alpha1.Group, "audit"),
 			rule([]string{"create"}, v1alpha1.Group, "clusters/breakglass"),
 			rule([]string{"administer"}, v1alpha1.Group, "clusters/proxy"),
@@ -76,7 +77,8 @@ func credentialRules() []rbacv1.PolicyRule {
 // everythingRead is what an auditor reads: all that is served but Secrets.
 func everythingRead() []rbacv1.PolicyRule {
 	return []rbacv1.PolicyRule{
-		rule(read(), v1alpha1.Group, "bundles", "clusters", "credentials", "grants", "hostclaims", "hostruns", "hosts", "operations", "projects", "settings", "users"),
+		rule(read(), v1alpha1.Group, "backuplocations", "backups", "backupschedules", "bundles", "clusters", "clustertemplates", "credentials", "grants", "hostclaims", "hostruns",
+			"hosts", "operations", "projects", "settings", "users"),
 		rule([]string{"get"}, v1alpha1.Group, "audit", "operations/log", "operations/plan"),
 		rule(read(), "", "configmaps", "events", "namespaces", "resourcequotas", "serviceaccounts"),
 		rule(read(), "events.k8s.io", "events"),
@@ -90,7 +92,7 @@ func everythingRead() []rbacv1.PolicyRule {
 // projectRead is what every member of a project reads in it.
 func projectRead() []rbacv1.PolicyRule {
 	return []rbacv1.PolicyRule{
-		rule(read(), v1alpha1.Group, "clusters", "grants", "hostruns", "operations"),
+		rule(read(), v1alpha1.Group, "backups", "backupschedules", "clusters", "grants", "hostruns", "operations"),
 		rule([]string{"get"}, v1alpha1.Group, "operations/log", "operations/plan"),
 		rule(read(), "", "events"),
 		rule(read(), "events.k8s.io", "events"),

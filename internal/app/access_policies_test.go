@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -103,6 +104,40 @@ func testProjects(t *testing.T, w *accessWorld) {
 		"24 custom creates": {reason: "writing projects is not administering them", who: custom, do: creating(&v1alpha1.Project{ObjectMeta: called("mine")}), refused: "only a system administrator"},
 		"25 custom deletes": {reason: "writing projects is not administering them", who: custom, do: removing(ops), refused: "only a system administrator"},
 		"26 custom changes": {reason: "writing projects is not administering them", who: custom, do: merge(ops, `{"spec":{"members":[{"name":"carl","role":"ProjectAdministrator"}]}}`), refused: readOnly},
+	})
+}
+
+// testNames: names that speak of the platform, or of Kubernetes itself, are for nobody to take or to lend power to.
+func testNames(t *testing.T, w *accessWorld) {
+	mine := &v1alpha1.Project{ObjectMeta: called("named"), Spec: v1alpha1.ProjectSpec{Members: []v1alpha1.ProjectMember{{Name: paul, Role: v1alpha1.ProjectAdministrator}}}}
+	w.project(t, mine)
+	w.until(t, paul, authorizationv1.ResourceAttributes{Verb: "update", Group: v1alpha1.Group, Resource: "projects", Name: mine.Name})
+	add := func(kind v1alpha1.MemberKind, name string, role v1alpha1.ProjectRole) func(context.Context, client.Client) error {
+		return put(mine, func(p *v1alpha1.Project) {
+			p.Spec.Members = append(p.Spec.Members, v1alpha1.ProjectMember{Kind: kind, Name: name, Role: role})
+		})
+	}
+	directory := func(name, identity string) *v1alpha1.User {
+		u := user(name, "")
+		u.Spec.Directory = &v1alpha1.DirectoryIdentity{Issuer: "https://id.corp", Subject: "1", Username: identity}
+		return u
+	}
+	const ofPlatform, ofDirectory, badName, taken = "names that begin with system: or slipway:", "a group is one of the directory", "metadata.name", "belongs to the platform"
+	w.try(t, map[string]attempt{
+		"01 user system:":       {reason: "RBAC would take it for Kubernetes' own", who: sam, do: creating(user("system:admin", "")), refused: badName},
+		"02 user slipway:":      {reason: "the platform's own names", who: admin, do: creating(user("slipway:x", "")), refused: badName},
+		"03 directory says so":  {reason: "nobody speaks for the directory", who: admin, do: creating(directory("oidc-x", "system:masters")), refused: "from the directory"},
+		"04 local, with a name": {reason: "a name of the directory in a local account", who: admin, do: creating(directory("plain", "system:masters")), refused: "oidc-"},
+		"05 member system:":     {reason: "the API server's own name", who: sam, do: add(v1alpha1.MemberUser, "system:anonymous", v1alpha1.ReadOnly), refused: ofPlatform},
+		"06 group system:":      {reason: "everybody who is logged in would be a member", who: sam, do: add(v1alpha1.MemberGroup, "system:authenticated", v1alpha1.ClusterAdministrator), refused: ofPlatform},
+		"07 group slipway:":     {reason: "the platform's own group", who: sam, do: add(v1alpha1.MemberGroup, "slipway:auditors", v1alpha1.ReadOnly), refused: ofPlatform},
+		"08 group of ours":      {reason: "a group without prefix could be anybody's", who: sam, do: add(v1alpha1.MemberGroup, "admins", v1alpha1.ReadOnly), refused: ofDirectory},
+		"09 by a project's own": {reason: "the same for who may add readers", who: paul, do: add(v1alpha1.MemberGroup, "system:unauthenticated", v1alpha1.ReadOnly), refused: ofPlatform},
+		"10 by admin":           {reason: "the same for everybody", who: admin, do: add(v1alpha1.MemberUser, "system:apiserver", v1alpha1.ReadOnly), refused: ofPlatform},
+		"11 project of ours":    {reason: "it holds every secret", who: admin, do: creating(&v1alpha1.Project{ObjectMeta: called("slipway-system")}), refused: taken},
+		"12 project kube-":      {reason: "Kubernetes' own namespaces", who: sam, do: creating(&v1alpha1.Project{ObjectMeta: called("kube-system")}), refused: taken},
+		"13 an ordinary member": {reason: "what all this is not about", who: paul, do: add(v1alpha1.MemberGroup, "oidc:system:masters", v1alpha1.ReadOnly)},
+		"14 role slipway:":      {reason: "the server would take it for its own", who: custom, do: creating(&rbacv1.ClusterRole{ObjectMeta: called("slipway:auditor:more")}), refused: "kept by the server"},
 	})
 }
 

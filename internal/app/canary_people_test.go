@@ -15,11 +15,12 @@ import (
 
 	"slipway.dev/slipway/api/v1alpha1"
 	"slipway.dev/slipway/internal/auth"
+	"slipway.dev/slipway/internal/secret/secrettest"
 )
 
 // logIn does what people do with their passwords, tokens and sessions, rightly and wrongly, and names a secret for an
 // identity provider that is not there.
-func (i *installation) logIn(t *testing.T, known canaries) {
+func (i *installation) logIn(t *testing.T, known secrettest.Canaries) {
 	t.Helper()
 	anonymous, err := rest.HTTPClientFor(rest.AnonymousClientConfig(i.config))
 	if err != nil {
@@ -79,30 +80,30 @@ func (i *installation) logIn(t *testing.T, known canaries) {
 	}
 	_, link, _ := strings.Cut(i.setUp, "#")
 	known["set-up link"] = link
-	password, next := known.mint("password of admin"), known.mint("new password of admin")
-	ask(403, "POST", "/slipway/v1/setup", fmt.Sprintf(`{"token":%q,"password":%q}`, known.mint("wrong set-up link"), known.mint("wrong first password")), "", nil)
+	password, next := known.Mint("password of admin"), known.Mint("new password of admin")
+	ask(403, "POST", "/slipway/v1/setup", fmt.Sprintf(`{"token":%q,"password":%q}`, known.Mint("wrong set-up link"), known.Mint("wrong first password")), "", nil)
 	ask(204, "POST", "/slipway/v1/setup", fmt.Sprintf(`{"token":%q,"password":%q}`, link, password), "", nil)
-	ask(401, "POST", "/slipway/v1/login", fmt.Sprintf(`{"user":"admin","password":%q}`, known.mint("wrong password")), "", nil)
-	ask(401, "POST", "/slipway/v1/login", fmt.Sprintf(`{"user":"nobody","password":%q}`, known.mint("password of nobody")), "", nil)
-	ask(400, "POST", "/slipway/v1/login", fmt.Sprintf(`{"user":"admin","passwort":%q}`, known.mint("password in the wrong field")), "", nil)
+	ask(401, "POST", "/slipway/v1/login", fmt.Sprintf(`{"user":"admin","password":%q}`, known.Mint("wrong password")), "", nil)
+	ask(401, "POST", "/slipway/v1/login", fmt.Sprintf(`{"user":"nobody","password":%q}`, known.Mint("password of nobody")), "", nil)
+	ask(400, "POST", "/slipway/v1/login", fmt.Sprintf(`{"user":"admin","passwort":%q}`, known.Mint("password in the wrong field")), "", nil)
 	ask(200, "POST", "/slipway/v1/login", fmt.Sprintf(`{"user":"admin","password":%q}`, password), "", cookie("session"))
 	ask(200, "POST", "/slipway/v1/login", fmt.Sprintf(`{"user":"admin","password":%q,"token":true}`, password), "", token("token of a login"))
 	ask(200, "GET", "/slipway/v1/me", "", session, nil)
 	ask(200, "GET", "/slipway/v1/me/tokens", "", session, nil)
 	ask(200, "GET", "/slipway/v1/me/sessions", "", session, nil)
 	ask(204, "POST", "/slipway/v1/me/password", fmt.Sprintf(`{"current":%q,"new":%q}`, password, next), session, cookie("session after a new password"))
-	ask(403, "POST", "/slipway/v1/me/password", fmt.Sprintf(`{"current":%q,"new":%q}`, known.mint("wrong current password"), known.mint("refused password")), session, nil)
+	ask(403, "POST", "/slipway/v1/me/password", fmt.Sprintf(`{"current":%q,"new":%q}`, known.Mint("wrong current password"), known.Mint("refused password")), session, nil)
 	if err := i.client.Create(t.Context(), &v1alpha1.User{ObjectMeta: metav1.ObjectMeta{Name: "bob"}}); err != nil {
 		t.Fatal(err)
 	}
-	ask(204, "POST", "/slipway/v1/users/bob/password", fmt.Sprintf(`{"password":%q}`, known.mint("password of bob")), bearer, nil)
+	ask(204, "POST", "/slipway/v1/users/bob/password", fmt.Sprintf(`{"password":%q}`, known.Mint("password of bob")), bearer, nil)
 	ask(200, "POST", "/slipway/v1/me/tokens", `{"name":"ci","scope":{},"expiresInHours":1}`, session, token("personal token"))
-	ask(401, "GET", "/slipway/v1/me", "", "Bearer "+known.mint("wrong token"), nil)
-	ask(401, "GET", "/slipway/v1/me", "", auth.NoCookie().Name+"="+known.mint("wrong session"), nil)
+	ask(401, "GET", "/slipway/v1/me", "", "Bearer "+known.Mint("wrong token"), nil)
+	ask(401, "GET", "/slipway/v1/me", "", auth.NoCookie().Name+"="+known.Mint("wrong session"), nil)
 
 	for _, o := range []client.Object{
 		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.SystemNamespace, Name: "oidc"}, Type: v1alpha1.SecretTypeCredential,
-			StringData: map[string]string{"clientSecret": known.mint("OIDC client secret")}},
+			StringData: map[string]string{"clientSecret": known.Mint("OIDC client secret")}},
 		&v1alpha1.Setting{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.SettingLogin}, Spec: v1alpha1.SettingSpec{Login: &v1alpha1.LoginSetting{
 			OIDC: &v1alpha1.OIDCSetting{Issuer: "https://127.0.0.1:1/realm", ClientID: "slipway", ClientSecretName: "oidc"}}}},
 	} {
@@ -111,5 +112,5 @@ func (i *installation) logIn(t *testing.T, known canaries) {
 		}
 	}
 	ask(503, "GET", "/slipway/v1/oidc/start", "", "", nil)
-	ask(400, "GET", "/slipway/v1/oidc/callback?code="+known.mint("OIDC code")+"&state=x", "", "", nil)
+	ask(400, "GET", "/slipway/v1/oidc/callback?code="+known.Mint("OIDC code")+"&state=x", "", "", nil)
 }

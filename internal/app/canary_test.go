@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -37,6 +36,7 @@ import (
 	"slipway.dev/slipway/internal/bundle/bundletest"
 	"slipway.dev/slipway/internal/cluster"
 	"slipway.dev/slipway/internal/secret"
+	"slipway.dev/slipway/internal/secret/secrettest"
 )
 
 // installation is a whole server of its own, and everything that it has said.
@@ -123,47 +123,9 @@ func (i *installation) run(t *testing.T, args ...string) int {
 	return Main(t.Context(), append([]string{"--kubeconfig", filepath.Join(i.directory, AdminKubeconfig)}, args...), strings.NewReader(""), i.said, i.said)
 }
 
-// canaries are the values that must not be found, by name.
-type canaries map[string]string
-
-// mint gives a new value that is nowhere else.
-func (c canaries) mint(name string) string {
-	c[name] = "canary-" + rand.Text()
-	return c[name]
-}
-
-// lines adds what a private key is made of.
-func (c canaries) lines(name, key string) {
-	for n, line := range strings.Split(strings.TrimSpace(key), "\n") {
-		if !strings.HasPrefix(line, "-----") && len(line) > 30 {
-			c[fmt.Sprint(name, " line ", n)] = line
-		}
-	}
-}
-
-// found names each canary that text holds, as it is or in any base64.
-func (c canaries) found(text string) []string {
-	var names []string
-	for name, value := range c {
-		forms := []string{value}
-		for skip := range 3 {
-			whole := value[skip:]
-			forms = append(forms, base64.StdEncoding.EncodeToString([]byte(whole[:len(whole)-len(whole)%3])))
-		}
-		for _, form := range forms {
-			if at := strings.Index(text, form); at >= 0 {
-				around := strings.ReplaceAll(text[max(0, at-80):min(len(text), at+len(form)+40)], form, "CANARY")
-				names = append(names, fmt.Sprintf("%s (%q)", name, around))
-				break
-			}
-		}
-	}
-	return names
-}
-
-func (c canaries) mustNotBeIn(t *testing.T, where, text string) {
+func mustNotBeIn(t *testing.T, known secrettest.Canaries, where, text string) {
 	t.Helper()
-	for _, name := range c.found(text) {
+	for _, name := range known.Found(text) {
 		t.Errorf("%s shows %s", where, name)
 	}
 }
@@ -171,7 +133,7 @@ func (c canaries) mustNotBeIn(t *testing.T, where, text string) {
 // TestCanaries puts a value of its own into every field that takes a secret, lets everything go wrong that can, on
 // machines that say again whatever they are told, and then looks for the values everywhere.
 func TestCanaries(t *testing.T) {
-	directory, known := t.TempDir(), canaries{}
+	directory, known := t.TempDir(), secrettest.Canaries{}
 	store, err := bundle.Open(filepath.Join(directory, BundleDir))
 	if err != nil {
 		t.Fatal(err)
@@ -189,14 +151,14 @@ func TestCanaries(t *testing.T) {
 	}
 
 	for name, m := range machines {
-		known.mustNotBeIn(t, "the process list of machine "+name, m.commandLines())
+		mustNotBeIn(t, known, "the process list of machine "+name, m.commandLines())
 		if m.hear("") == "" {
 			t.Errorf("machine %s was told nothing, so it had nothing to say again", name)
 		}
 	}
-	known.mustNotBeIn(t, "the process list of the server", ownProcesses(t))
-	known.mustNotBeIn(t, "what clients read", i.said.String())
-	kinds := i.eachKind(t, func(kind, text string) { known.mustNotBeIn(t, "the API's list of "+kind, text) })
+	mustNotBeIn(t, known, "the process list of the server", ownProcesses(t))
+	mustNotBeIn(t, known, "what clients read", i.said.String())
+	kinds := i.eachKind(t, func(kind, text string) { mustNotBeIn(t, known, "the API's list of "+kind, text) })
 	if kinds < 30 {
 		t.Errorf("only %d kinds were looked at", kinds)
 	}
@@ -204,7 +166,7 @@ func TestCanaries(t *testing.T) {
 	if err := i.stop(); err != nil {
 		t.Fatal(err)
 	}
-	known.mustNotBeIn(t, "the server's log", i.log.String())
+	mustNotBeIn(t, known, "the server's log", i.log.String())
 	admin, err := os.ReadFile(filepath.Join(directory, "admin.token"))
 	if err != nil {
 		t.Fatal(err)
@@ -214,7 +176,7 @@ func TestCanaries(t *testing.T) {
 		if path == "admin.token" || path == AdminKubeconfig {
 			return
 		}
-		known.mustNotBeIn(t, "the file "+path, text)
+		mustNotBeIn(t, known, "the file "+path, text)
 	})
 	if files < 15 {
 		t.Errorf("only %d files were looked at", files)
@@ -236,25 +198,25 @@ func (i *installation) credential(t *testing.T, name, user string, kind v1alpha1
 }
 
 // addHosts adds one host for each way to log in and to fail.
-func (i *installation) addHosts(t *testing.T, known canaries) map[string]*machine {
+func (i *installation) addHosts(t *testing.T, known secrettest.Canaries) map[string]*machine {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	passphrase := known.mint("passphrase")
+	passphrase := known.Mint("passphrase")
 	block, err := ssh.MarshalPrivateKeyWithPassphrase(private, "", []byte(passphrase))
 	if err != nil {
 		t.Fatal(err)
 	}
 	key := string(pem.EncodeToMemory(block))
-	known.lines("private key", strings.Join(strings.Split(key, "\n")[2:], "\n"))
-	i.credential(t, "talks", "ops", v1alpha1.CredentialPassword, map[string]string{"password": known.mint("password"), "sudoPassword": known.mint("sudo password")})
-	i.credential(t, "refuses", "ops", v1alpha1.CredentialPassword, map[string]string{"password": known.mint("refused password")})
-	i.credential(t, "keyed", "ops", v1alpha1.CredentialPrivateKey, map[string]string{"privateKey": key, "passphrase": passphrase, "sudoPassword": known.mint("sudo password of the keyed")})
-	i.credential(t, "dead", "root", v1alpha1.CredentialPassword, map[string]string{"password": known.mint("password of the dead")})
-	i.credential(t, "garbage", "root", v1alpha1.CredentialPrivateKey, map[string]string{"privateKey": "not a key but " + known.mint("garbage key"), "passphrase": known.mint("garbage passphrase")})
-	i.credential(t, "locked", "root", v1alpha1.CredentialPrivateKey, map[string]string{"privateKey": key, "passphrase": known.mint("wrong passphrase")})
+	known.Lines("private key", strings.Join(strings.Split(key, "\n")[2:], "\n"))
+	i.credential(t, "talks", "ops", v1alpha1.CredentialPassword, map[string]string{"password": known.Mint("password"), "sudoPassword": known.Mint("sudo password")})
+	i.credential(t, "refuses", "ops", v1alpha1.CredentialPassword, map[string]string{"password": known.Mint("refused password")})
+	i.credential(t, "keyed", "ops", v1alpha1.CredentialPrivateKey, map[string]string{"privateKey": key, "passphrase": passphrase, "sudoPassword": known.Mint("sudo password of the keyed")})
+	i.credential(t, "dead", "root", v1alpha1.CredentialPassword, map[string]string{"password": known.Mint("password of the dead")})
+	i.credential(t, "garbage", "root", v1alpha1.CredentialPrivateKey, map[string]string{"privateKey": "not a key but " + known.Mint("garbage key"), "passphrase": known.Mint("garbage passphrase")})
+	i.credential(t, "locked", "root", v1alpha1.CredentialPrivateKey, map[string]string{"privateKey": key, "passphrase": known.Mint("wrong passphrase")})
 	machines := map[string]*machine{"talks": newMachine(t, "talks", false), "keyed": newMachine(t, "keyed", false),
 		"refuses": newMachine(t, "refuses", true), "added": newMachine(t, "added", true)}
 	machines["keyed"].address = "198.51.100.11"
@@ -274,7 +236,7 @@ func (i *installation) addHosts(t *testing.T, known canaries) map[string]*machin
 	// The command line reads its secrets from files and takes everything back when the host cannot be reached.
 	password, sudo := filepath.Join(t.TempDir(), "password"), filepath.Join(t.TempDir(), "sudo")
 	for path, name := range map[string]string{password: "password of the command line", sudo: "sudo password of the command line"} {
-		if err := os.WriteFile(path, []byte(known.mint(name)+"\n"), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(known.Mint(name)+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -308,9 +270,9 @@ func (i *installation) eventually(t *testing.T, what string, condition func(cont
 }
 
 // misuse puts secrets where they do not belong and asks for what nobody may have; the errors are kept.
-func (i *installation) misuse(t *testing.T, known canaries) {
+func (i *installation) misuse(t *testing.T, known secrettest.Canaries) {
 	t.Helper()
-	value := known.mint("misplaced")
+	value := known.Mint("misplaced")
 	secrets := func(name string) *corev1.Secret {
 		return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.SystemNamespace, Name: name}, Type: v1alpha1.SecretTypeCredential, StringData: map[string]string{"password": value}}
 	}
@@ -319,7 +281,7 @@ func (i *installation) misuse(t *testing.T, known canaries) {
 	fixed := secrets("fixed")
 	fixed.Immutable = new(true)
 	changed := secrets("fixed")
-	changed.Immutable, changed.StringData["password"] = new(true), known.mint("changed")
+	changed.Immutable, changed.StringData["password"] = new(true), known.Mint("changed")
 	typed := secrets("typed")
 	typed.Type = corev1.SecretTypeTLS
 	for _, err := range []error{
@@ -344,7 +306,7 @@ func (i *installation) misuse(t *testing.T, known canaries) {
 }
 
 // operate creates, plans and deletes clusters on hosts that fail.
-func (i *installation) operate(t *testing.T, known canaries) {
+func (i *installation) operate(t *testing.T, known secrettest.Canaries) {
 	t.Helper()
 	i.eventually(t, "the bundle is verified", func(ctx context.Context) (bool, error) {
 		var b v1alpha1.Bundle
@@ -386,7 +348,7 @@ func (i *installation) operate(t *testing.T, known canaries) {
 }
 
 // keys adds what the server has minted for a cluster.
-func (i *installation) keys(t *testing.T, known canaries, name string) {
+func (i *installation) keys(t *testing.T, known secrettest.Canaries, name string) {
 	t.Helper()
 	var keys corev1.Secret
 	err := i.client.Get(t.Context(), client.ObjectKey{Namespace: v1alpha1.SystemNamespace, Name: cluster.KeysName(name)}, &keys)
@@ -396,7 +358,7 @@ func (i *installation) keys(t *testing.T, known canaries, name string) {
 	for key, value := range keys.Data {
 		switch text := string(value); {
 		case strings.Contains(text, "PRIVATE KEY"):
-			known.lines(name+" "+key, text)
+			known.Lines(name+" "+key, text)
 		case !strings.Contains(text, "-----"):
 			known[name+" "+key] = text
 		}

@@ -25,7 +25,7 @@ import (
 	"slipway.dev/slipway/internal/gateway"
 	"slipway.dev/slipway/internal/host/ssh"
 	"slipway.dev/slipway/internal/operation"
-	"slipway.dev/slipway/internal/plan/create"
+	"slipway.dev/slipway/internal/plan/stages"
 	"slipway.dev/slipway/internal/step"
 	"slipway.dev/slipway/internal/step/kubeadm"
 
@@ -119,6 +119,7 @@ func locate(c client.Reader) cluster.Locate {
 		return cluster.Address{
 			Hosts: found.Spec.ControlPlane.Hosts, Port: found.Spec.Endpoint.Port,
 			CACert: step.SecretRef{Name: keys, Key: kubeadm.CACert}, CAKey: step.SecretRef{Name: keys, Key: kubeadm.CAKey},
+			EtcdCACert: step.SecretRef{Name: keys, Key: kubeadm.EtcdCert}, EtcdCAKey: step.SecretRef{Name: keys, Key: kubeadm.EtcdKey},
 		}, nil
 	}
 }
@@ -148,10 +149,10 @@ func (b blobs) Blob(ctx context.Context, d string) (io.ReadSeekCloser, int64, er
 }
 
 // systems reads the supported operating systems from the catalog.
-func systems() ([]create.System, error) {
-	var all []create.System
+func systems() ([]stages.System, error) {
+	var all []stages.System
 	err := eachFile(catalog.FS, "os", func(name string, b []byte) error {
-		var s create.System
+		var s stages.System
 		if err := yaml.UnmarshalStrict(b, &s); err != nil {
 			return fmt.Errorf("cannot read %s: %w", name, err)
 		}

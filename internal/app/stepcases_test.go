@@ -16,6 +16,7 @@ import (
 	"slipway.dev/slipway/internal/step/access"
 	"slipway.dev/slipway/internal/step/bundlefile"
 	"slipway.dev/slipway/internal/step/containerd"
+	"slipway.dev/slipway/internal/step/etcd"
 	"slipway.dev/slipway/internal/step/flannel"
 	"slipway.dev/slipway/internal/step/kubeadm"
 	"slipway.dev/slipway/internal/step/kubelet"
@@ -35,7 +36,7 @@ const (
 
 func stepCases() map[string]stepCase {
 	all := map[string]stepCase{}
-	for _, cases := range []map[string]stepCase{systemCases(), runtimeCases(), precheckCases(), resetCases(), networkCases(), kubeadmCases()} {
+	for _, cases := range []map[string]stepCase{systemCases(), runtimeCases(), precheckCases(), resetCases(), networkCases(), nodeCases(), kubeadmCases(), etcdCases()} {
 		maps.Copy(all, cases)
 	}
 	return all
@@ -234,6 +235,51 @@ func networkCases() map[string]stepCase {
 			b.host.SetReach(func(a netip.AddrPort) bool { return a.String() == "10.96.0.1:443" })
 		}},
 		"workloads": {reason: "a cluster with nothing to wait for", step: node.Workloads{}},
+	}
+}
+
+// etcdCases run on w1, which is the host of every bench, as a control plane beside cp1 to cp3.
+func etcdCases() map[string]stepCase {
+	members := map[string]string{"cp1": "10.9.0.11", "cp2": "10.9.0.12", "cp3": "10.9.0.13"}
+	started := func(b *bench) {
+		b.cluster.Form(members)
+		for name, address := range members {
+			b.start(name, address)
+		}
+	}
+	added := func(b *bench) {
+		started(b)
+		b.apply(etcd.AddMember{})
+	}
+	joined := func(b *bench) {
+		added(b)
+		b.start("w1", "10.9.0.21")
+	}
+	return map[string]stepCase{
+		"etcd add": {reason: "a learner that an earlier try left goes first", step: etcd.AddMember{}, drift: []string{"etcd member https://10.9.0.21:2380"}, prepare: func(b *bench) {
+			started(b)
+			if _, err := b.cluster.AddEtcdLearner(b.t.Context(), "https://10.9.0.99:2380"); err != nil {
+				b.t.Fatal(err)
+			}
+		}},
+		"etcd promote":                {reason: "it has read everything", step: etcd.PromoteMember{}, drift: []string{"etcd member w1"}, prepare: joined},
+		"etcd promote before a start": {reason: "the kubelet starts it", step: etcd.PromoteMember{}, prepare: added, drift: []string{"etcd member w1"}, event: func(b *bench) { b.start("w1", "10.9.0.21") }},
+		"etcd remove": {reason: "a dead member", step: etcd.RemoveMember{Name: "cp3", Address: "10.9.0.13"}, drift: []string{"etcd member cp3"}, prepare: func(b *bench) {
+			started(b)
+			b.cluster.Stop("cp3")
+		}},
+		"etcd healthy": {reason: "one that was down is back", step: etcd.Healthy{Members: 3}, event: func(b *bench) { b.start("cp2", "10.9.0.12") }, prepare: func(b *bench) {
+			started(b)
+			b.cluster.Stop("cp2")
+		}},
+	}
+}
+
+// start runs a member of the cluster's etcd.
+func (b *bench) start(name, address string) {
+	b.t.Helper()
+	if err := b.cluster.Start(name, address); err != nil {
+		b.t.Fatal(err)
 	}
 }
 

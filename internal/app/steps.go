@@ -5,9 +5,11 @@ import (
 	"slipway.dev/slipway/internal/step/access"
 	"slipway.dev/slipway/internal/step/bundlefile"
 	"slipway.dev/slipway/internal/step/containerd"
+	"slipway.dev/slipway/internal/step/etcd"
 	"slipway.dev/slipway/internal/step/flannel"
 	"slipway.dev/slipway/internal/step/kubeadm"
 	"slipway.dev/slipway/internal/step/kubelet"
+	"slipway.dev/slipway/internal/step/kubevip"
 	"slipway.dev/slipway/internal/step/node"
 	"slipway.dev/slipway/internal/step/precheck"
 	"slipway.dev/slipway/internal/step/reset"
@@ -22,8 +24,13 @@ func Steps() (step.Registry, error) {
 		bundlefile.Install{},
 		containerd.Configure{},
 		containerd.PinImages{},
+		etcd.AddMember{},
+		etcd.Healthy{},
+		etcd.PromoteMember{},
+		etcd.RemoveMember{},
 		flannel.ConfigureNode{},
 		flannel.Install{},
+		kubeadm.AdminAccess{},
 		kubeadm.AllowJoin{},
 		kubeadm.Certificates{},
 		kubeadm.Configure{},
@@ -32,6 +39,7 @@ func Steps() (step.Registry, error) {
 		kubeadm.FinishJoin{},
 		kubeadm.InstallKeys{},
 		kubeadm.Join{},
+		kubeadm.JoinToken{},
 		kubeadm.Kubeconfigs{},
 		kubeadm.Manifests{},
 		kubeadm.MarkControlPlane{},
@@ -40,8 +48,16 @@ func Steps() (step.Registry, error) {
 		kubeadm.StartKubelet{},
 		kubeadm.UploadConfig{},
 		kubelet.InstallUnit{},
+		kubevip.Install{},
+		node.Cordon{},
+		node.Drain{},
+		node.EndpointAnswers{},
+		node.FreeVolumes{},
+		node.Labels{},
 		node.Ready{},
+		node.Remove{},
 		node.ServiceAnswers{},
+		node.Uncordon{},
 		node.Workloads{},
 		precheck.Look{},
 		precheck.Mark{},

@@ -13,11 +13,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	clientfake "sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"slipway.dev/slipway/api/v1alpha1"
+	fakecluster "slipway.dev/slipway/internal/cluster/fake"
 	"slipway.dev/slipway/internal/fault"
 	"slipway.dev/slipway/internal/host"
 	fakehost "slipway.dev/slipway/internal/host/fake"
@@ -55,10 +58,19 @@ func digestOf(content string) string { return digest.FromString(content).String(
 // answering is a managed cluster in memory.
 type answering struct {
 	client.WithWatch
+	*fakecluster.Etcd
 	ready error
 }
 
 func (c *answering) Ready(context.Context, string) error { return c.ready }
+
+// Evict deletes the pod at once.
+func (c *answering) Evict(ctx context.Context, namespace, pod string, _ *int64) error {
+	return client.IgnoreNotFound(c.Delete(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: pod}}))
+}
+
+// nodeOf is how an API server finds the pods of a node.
+func nodeOf(o client.Object) []string { return []string{o.(*corev1.Pod).Spec.NodeName} }
 
 // bench is one fake host with one fake cluster.
 type bench struct {
@@ -73,7 +85,7 @@ type bench struct {
 func newBench(t *testing.T, tc stepCase) *bench {
 	t.Helper()
 	b := &bench{t: t, host: fakehost.New("w1", v1alpha1.HostFacts{}), target: target(), secrets: vault{}, blobs: store{}}
-	b.cluster = &answering{WithWatch: clientfake.NewClientBuilder().WithScheme(scheme.Scheme).Build()}
+	b.cluster = &answering{Etcd: &fakecluster.Etcd{}, WithWatch: clientfake.NewClientBuilder().WithScheme(scheme.Scheme).WithIndex(&corev1.Pod{}, "spec.nodeName", nodeOf).Build()}
 	if tc.target != nil {
 		tc.target(&b.target)
 	}

@@ -67,7 +67,7 @@ func (t *RegistryTokens) load(ctx context.Context) error {
 	}
 	t.known = map[[sha256.Size]byte]bool{}
 	for _, s := range list.Items {
-		if token := s.Data[registryTokenKey]; len(token) >= minTokenLength {
+		if token := s.Data[registryTokenKey]; s.Type == v1alpha1.SecretTypeKeys && len(token) >= minTokenLength {
 			t.known[sha256.Sum256(token)] = true
 		}
 	}

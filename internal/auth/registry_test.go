@@ -26,6 +26,7 @@ const (
 func keysOf(cluster, token string) *corev1.Secret {
 	return &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.SystemNamespace, Name: "cluster-" + cluster, Labels: map[string]string{v1alpha1.LabelCluster: cluster}},
+		Type:       v1alpha1.SecretTypeKeys,
 		Data:       map[string][]byte{registryTokenKey: []byte(token)},
 	}
 }
@@ -56,6 +57,8 @@ func TestRegistryTokens(t *testing.T) {
 	unlabelled.Labels = nil
 	elsewhere := keysOf("else", "else-0123456789abcdef0123456789abcdef")
 	elsewhere.Namespace = "dev"
+	otherKind := keysOf("kind", "kind-0123456789abcdef0123456789abcdef")
+	otherKind.Type = v1alpha1.SecretTypeCredential
 	cases := map[string]struct {
 		reason, header string
 		allowed        bool
@@ -68,13 +71,14 @@ func TestRegistryTokens(t *testing.T) {
 		"short":           {reason: "somebody wrote a word into the Secret", header: "Bearer short"},
 		"basic":           {reason: "another scheme", header: "Basic " + blueToken},
 		"unlabelled":      {reason: "no cluster's Secret", header: "Bearer green-0123456789abcdef0123456789abcdef"},
+		"other kind":      {reason: "what a person may make is no cluster's Secret, whatever it is labelled", header: "Bearer kind-0123456789abcdef0123456789abcdef"},
 		"other namespace": {reason: "people may write Secrets there", header: "Bearer else-0123456789abcdef0123456789abcdef"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			var reads int
 			var away error
-			tokens, _ := tokens(&reads, &away, keysOf("blue", blueToken), keysOf("red", redToken), keysOf("word", "short"), keysOf("none", ""), unlabelled, elsewhere)
+			tokens, _ := tokens(&reads, &away, keysOf("blue", blueToken), keysOf("red", redToken), keysOf("word", "short"), keysOf("none", ""), unlabelled, elsewhere, otherKind)
 			if err := authorize(tokens, tc.header); (err == nil) != tc.allowed {
 				t.Errorf("%s: %v", tc.reason, err)
 			}

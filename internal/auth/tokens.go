@@ -137,6 +137,9 @@ func (t *Tokens) mint(ctx context.Context, r *record, request TokenRequest, atMo
 	switch {
 	case life == 0:
 		life = min(defaultTokenLife, longest)
+	case atMost > 0 && life > atMost && !request.Narrow:
+		return nil, forbidden("a token lives no longer than the login that asks for it, which ends in %s; ask for less, or log in for longer or in a browser",
+			atMost.Round(time.Minute))
 	case life > longest && !request.Narrow:
 		return nil, forbidden("a token may live for %s at most here; ask for less", longest.Round(time.Minute))
 	}

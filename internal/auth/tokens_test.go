@@ -99,13 +99,15 @@ func TestMint(t *testing.T) {
 		life    time.Duration
 		scope   Scope
 		refused func(error) bool
+		// says is in the refusal.
+		says string
 	}{
 		"Default":         {reason: "without a wish it lives for 30 days", request: TokenRequest{Name: "a"}, life: 30 * day},
 		"DefaultShort":    {reason: "the setting limits the default too", login: v1alpha1.LoginSetting{TokenDays: 7}, request: TokenRequest{Name: "a"}, life: 7 * day},
 		"Longest":         {reason: "the longest life is 90 days", request: TokenRequest{Name: "a", Life: 90 * day}, life: 90 * day},
 		"TooLong":         {reason: "more is refused", request: TokenRequest{Name: "a", Life: 91 * day}, refused: apierrors.IsForbidden},
 		"TooLongNarrow":   {reason: "who says so gets less", request: TokenRequest{Name: "a", Life: 91 * day, Narrow: true}, life: 90 * day},
-		"ChildLonger":     {reason: "no token outlives the one that asks", parent: &TokenRequest{Life: day}, request: TokenRequest{Name: "a", Life: 25 * time.Hour}, refused: apierrors.IsForbidden},
+		"ChildLonger":     {reason: "no token outlives the one that asks", parent: &TokenRequest{Life: day}, request: TokenRequest{Name: "a", Life: 25 * time.Hour}, refused: apierrors.IsForbidden, says: "no longer than the login that asks for it, which ends in 24h0m0s"},
 		"ChildDefault":    {reason: "the default is no longer than the parent", parent: &TokenRequest{Life: day}, request: TokenRequest{Name: "a"}, life: day},
 		"ChildNarrow":     {reason: "who says so gets less", parent: &TokenRequest{Life: day}, request: TokenRequest{Name: "a", Life: 2 * day, Narrow: true}, life: day},
 		"ChildWrites":     {reason: "reading does not become writing", parent: &TokenRequest{Scope: Scope{ReadOnly: true}}, request: TokenRequest{Name: "a"}, refused: apierrors.IsForbidden},
@@ -134,7 +136,7 @@ func TestMint(t *testing.T) {
 				}
 				token, err := w.tokens.Mint(t.Context(), who, tc.request)
 				if tc.refused != nil {
-					if !tc.refused(err) {
+					if !tc.refused(err) || !strings.Contains(err.Error(), tc.says) {
 						t.Errorf("%s: %v, %v", tc.reason, token, err)
 					}
 					return

@@ -2,6 +2,7 @@ package bundle_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -26,8 +27,17 @@ func TestCatalogReleases(t *testing.T) {
 			t.Errorf("release %s: %v", version, err)
 			continue
 		}
-		if _, err := bundle.LoadLock(catalog.FS, version); err != nil && !errors.Is(err, bundle.ErrNotFound) {
+		lock, err := bundle.LoadLock(catalog.FS, version)
+		if err != nil {
 			t.Errorf("lock of %s: %v", version, err)
+			continue
+		}
+		for name, component := range release.Components {
+			for module, want := range component.Requires {
+				if !slices.Contains(lock.Components[name].Requires, module+" "+want) {
+					t.Errorf("the lock of %s has not %s %s of %s: it was made from another recipe", version, module, want, name)
+				}
+			}
 		}
 		roles := map[string]bool{}
 		for _, image := range release.Images {
@@ -35,7 +45,7 @@ func TestCatalogReleases(t *testing.T) {
 		}
 		for _, role := range []string{
 			bundle.RoleKubeAPIServer, bundle.RoleKubeControllerManager, bundle.RoleKubeScheduler, bundle.RoleKubeProxy,
-			bundle.RoleEtcd, bundle.RoleCoreDNS, bundle.RolePause, bundle.RoleFlannel,
+			bundle.RoleEtcd, bundle.RoleCoreDNS, bundle.RolePause, bundle.RoleFlannel, bundle.RoleKubeVIP,
 		} {
 			if !roles[role] {
 				t.Errorf("release %s makes no image for %s", version, role)
@@ -45,6 +55,103 @@ func TestCatalogReleases(t *testing.T) {
 	_, err = bundle.LoadRelease(catalog.FS, "v0.0.1")
 	if !errors.Is(err, bundle.ErrNotFound) || !strings.Contains(err.Error(), versions[0]) {
 		t.Errorf("LoadRelease of an unknown version: %v, want ErrNotFound and the versions to choose from", err)
+	}
+}
+
+// TestCatalogNamesWhatKubeadmAsksFor compares the names of images with those of `kubeadm config images list`. A release
+// newer than etcd's own images keeps the tag that kubeadm asks for; v1.36.3 is told another one.
+func TestCatalogNamesWhatKubeadmAsksFor(t *testing.T) {
+	cases := map[string]struct{ reason, etcd, etcdVersion, coredns, pause string }{
+		"v1.35.4": {"etcd 3.6 is where an upgrade starts", "3.6.6-0", "3.6.6", "v1.13.1", "3.10.1"},
+		"v1.36.3": {"its etcd is newer than kubeadm's, which is told so", "3.6.9-0", "3.6.9", "v1.14.2", "3.10.2"},
+		"v1.37.1": {"etcd 3.7 is the fixed 3.7.3 under kubeadm's tag", "3.7.0-0", "3.7.3", "v1.14.6", "3.10.2"},
+	}
+	for version, c := range cases {
+		t.Run(version, func(t *testing.T) {
+			release, err := bundle.LoadRelease(catalog.FS, version)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, want := map[string]string{}, map[string]string{
+				bundle.RoleKubeAPIServer:         "registry.k8s.io/kube-apiserver:" + version,
+				bundle.RoleKubeControllerManager: "registry.k8s.io/kube-controller-manager:" + version,
+				bundle.RoleKubeScheduler:         "registry.k8s.io/kube-scheduler:" + version,
+				bundle.RoleKubeProxy:             "registry.k8s.io/kube-proxy:" + version,
+				bundle.RoleEtcd:                  "registry.k8s.io/etcd:" + c.etcd,
+				bundle.RoleCoreDNS:               "registry.k8s.io/coredns/coredns:" + c.coredns,
+				bundle.RolePause:                 "registry.k8s.io/pause:" + c.pause,
+				bundle.RoleFlannel:               "ghcr.io/flannel-io/flannel:v0.26.7",
+				bundle.RoleKubeVIP:               "ghcr.io/kube-vip/kube-vip:v0.9.1",
+			}
+			for _, image := range release.Images {
+				got[image.Role] = image.Name
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s: images (-want +got):\n%s", c.reason, diff)
+			}
+			if got := release.Components["etcd"].Version; got != c.etcdVersion {
+				t.Errorf("%s: etcd %s, want %s", c.reason, got, c.etcdVersion)
+			}
+		})
+	}
+}
+
+// TestCatalogControlPlaneTools proves that a control plane gets what backups and repairs of etcd need, and that workers
+// do not.
+func TestCatalogControlPlaneTools(t *testing.T) {
+	versions, err := bundle.Releases(catalog.FS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, version := range versions {
+		release, err := bundle.LoadRelease(catalog.FS, version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, file := range release.Files {
+			if file.NodeRole == bundle.NodeRoleControlPlane {
+				got = append(got, file.Program)
+			}
+		}
+		if diff := cmp.Diff([]string{"etcd/etcdctl", "etcd/etcdutl"}, got); diff != "" {
+			t.Errorf("node files of control planes only, in %s (-want +got):\n%s", version, diff)
+		}
+	}
+}
+
+// TestCatalogSharesComponents proves that what does not belong to a Kubernetes version is the same in every release: it
+// is built once, and an upgrade does not touch it.
+func TestCatalogSharesComponents(t *testing.T) {
+	versions, err := bundle.Releases(catalog.FS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared := []string{"cni-plugins", "containerd", "crictl", "flannel", "kube-vip", "runc"}
+	type locked struct {
+		Component bundle.Component
+		Modules   bundle.LockedModules
+	}
+	want := map[string]locked{}
+	for _, version := range versions {
+		release, err := bundle.LoadRelease(catalog.FS, version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lock, err := bundle.LoadLock(catalog.FS, version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]locked{}
+		for _, name := range shared {
+			got[name] = locked{release.Components[name], lock.Components[name]}
+		}
+		if version == versions[0] {
+			want = got
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("components of %s differ from those of %s (-%s +%s):\n%s", version, versions[0], versions[0], version, diff)
+		}
 	}
 }
 

@@ -52,6 +52,7 @@ const (
 	RoleCoreDNS               = "coredns"
 	RolePause                 = "pause"
 	RoleFlannel               = "flannel"
+	RoleKubeVIP               = "kube-vip"
 )
 
 // Manifest says what a bundle holds. It is plain data, the same for every architecture of the bundle.
@@ -63,7 +64,7 @@ type Manifest struct {
 	// Architectures lists the Go names of the architectures held, sorted, such as amd64.
 	Architectures []string `json:"architectures"`
 	// Components gives the version of each component: kubernetes, etcd, coredns, pause, containerd, runc,
-	// cni-plugins, flannel, crictl.
+	// cni-plugins, flannel, kube-vip, crictl.
 	Components map[string]string `json:"components"`
 	// LockDigest is the sha256 of the lock file the bundle was built from; empty when it was not built from one.
 	LockDigest digest.Digest `json:"lockDigest,omitempty"`

@@ -5,6 +5,7 @@ package cluster
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -14,7 +15,10 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -41,8 +45,8 @@ type Address struct {
 	Hosts []string
 	// Port is where each API server listens.
 	Port int32
-	// CACert and CAKey point to the cluster's certificate authority.
-	CACert, CAKey step.SecretRef
+	// CACert and CAKey point to the cluster's certificate authority, EtcdCACert and EtcdCAKey to that of its etcd.
+	CACert, CAKey, EtcdCACert, EtcdCAKey step.SecretRef
 }
 
 // Locate finds the address of a cluster; it fails when there is no such cluster.
@@ -93,6 +97,9 @@ type Connection struct {
 	config  *rest.Config
 	address Address
 	made    time.Time
+	// etcdConfig holds the client certificate for etcd, made at etcdMade.
+	etcdConfig *tls.Config
+	etcdMade   time.Time
 }
 
 // Client gives a client with a certificate that is good for half an hour at least.
@@ -258,6 +265,20 @@ func (c *Connection) Delete(ctx context.Context, o client.Object, opts ...client
 	})
 }
 
+// Patch changes an object that exists.
+func (c *Connection) Patch(ctx context.Context, o client.Object, p client.Patch, opts ...client.PatchOption) error {
+	return c.do(ctx, func(ctx context.Context, k client.WithWatch) error { return k.Patch(ctx, o, p, opts...) })
+}
+
+// Evict asks for a pod to go; one that is gone is fine.
+func (c *Connection) Evict(ctx context.Context, namespace, pod string, gracePeriod *int64) error {
+	name := metav1.ObjectMeta{Namespace: namespace, Name: pod}
+	eviction := &policyv1.Eviction{ObjectMeta: name, DeleteOptions: &metav1.DeleteOptions{GracePeriodSeconds: gracePeriod}}
+	return c.do(ctx, func(ctx context.Context, k client.WithWatch) error {
+		return client.IgnoreNotFound(k.SubResource("eviction").Create(ctx, &corev1.Pod{ObjectMeta: name}, eviction))
+	})
+}
+
 // do bounds one request, and classes what may go away by itself as Transient.
 func (c *Connection) do(ctx context.Context, request func(context.Context, client.WithWatch) error) error {
 	k, err := c.Client(ctx)
@@ -278,6 +299,9 @@ func isFinal(err error) bool {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) {
 		return fault.ReasonOf(err) != "Failed" // Classified further in: an SSH login that was refused stays that.
+	}
+	if apierrors.HasStatusCause(err, policyv1.DisruptionBudgetCause) {
+		return true // Too many requests too, but it is the budget that says so.
 	}
 	code := status.Status().Code
 	return code != 0 && code < http.StatusInternalServerError && code != http.StatusTooManyRequests && code != http.StatusForbidden && code != http.StatusUnauthorized

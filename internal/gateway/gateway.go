@@ -87,16 +87,44 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !IsUpgrade(r) {
 		g.limitBody(w, r, maxBody, bodyTime)
 	}
-	switch {
-	case r.URL.Path == "/livez":
-		plain(w, http.StatusOK, "ok\n")
-	case r.URL.Path == "/readyz":
-		g.ready.ServeHTTP(w, r)
-	case g.Registry != nil && (r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/")):
-		g.limits.registry(g.Registry, w, r)
-	default:
-		g.serveUser(w, r)
+	for _, o := range openPaths() {
+		if (r.URL.Path == o.path || o.below && strings.HasPrefix(r.URL.Path, o.path+"/")) && (o.path != registryPath || g.Registry != nil) {
+			o.serve(g, w, r)
+			return
+		}
 	}
+	g.serveUser(w, r)
+}
+
+const registryPath = "/v2"
+
+// openPath is a path that is answered before anyone is asked who they are.
+type openPath struct {
+	path string
+	// below says that all paths below belong to it.
+	below bool
+	serve func(*gateway, http.ResponseWriter, *http.Request)
+}
+
+func openPaths() []openPath {
+	return []openPath{
+		{path: "/livez", serve: func(_ *gateway, w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok\n") }},
+		{path: "/readyz", serve: func(g *gateway, w http.ResponseWriter, r *http.Request) { g.ready.ServeHTTP(w, r) }},
+		{path: registryPath, below: true, serve: func(g *gateway, w http.ResponseWriter, r *http.Request) { g.limits.registry(g.Registry, w, r) }},
+	}
+}
+
+// OpenPaths names every path that the port answers before anyone is asked who they are; one that ends with a slash
+// stands for all below it. The registry, /v2 and below, asks for tokens of its own.
+func OpenPaths() []string {
+	var paths []string
+	for _, o := range openPaths() {
+		paths = append(paths, o.path)
+		if o.below {
+			paths = append(paths, o.path+"/")
+		}
+	}
+	return paths
 }
 
 func (g *gateway) serveUser(w http.ResponseWriter, r *http.Request) {
@@ -144,7 +172,7 @@ func (g *gateway) serveUser(w http.ResponseWriter, r *http.Request) {
 			defer done()
 			r = held
 		}
-		g.proxy.ServeHTTP(w, r)
+		g.proxy.ServeHTTP(withUnsent(w, r), r)
 	}
 }
 

@@ -1,5 +1,5 @@
-// Package grant owns what a project may know of the hosts and bundles that are lent to it.
-// It must never tell more: not how a host is reached, not why a login fails, and not who else uses it.
+// Package grant owns what a project may know of what is lent to it: hosts, bundles, backup locations, cluster templates.
+// It must never tell more: not how a host or a location is reached, not why a login fails, and not who else uses it.
 package grant
 
 import (
@@ -18,6 +18,7 @@ const (
 	ReasonNotReachable = "NotReachable"
 	ReasonNotEnabled   = "NotEnabled"
 	ReasonNotVerified  = "NotVerified"
+	ReasonNotAvailable = "NotAvailable"
 )
 
 // View is what a project sees of one thing that is lent to it.
@@ -86,13 +87,52 @@ func Bundle(b *v1alpha1.Bundle) View {
 	return v
 }
 
+// BackupLocation gives what a project sees of a backup location; nil is one that does not exist.
+func BackupLocation(l *v1alpha1.BackupLocation) View {
+	if l == nil {
+		return View{Reason: ReasonNotFound, Message: "there is no such backup location; ask a system administrator to add it or to take the grant back"}
+	}
+	parts := []string{"directory of the server"}
+	if l.Spec.S3 != nil {
+		parts[0] = "S3 bucket"
+	}
+	v := View{Reason: ReasonUsable, Message: "backups can be kept in it"}
+	if !meta.IsStatusConditionTrue(l.Status.Conditions, v1alpha1.BackupLocationAvailable) {
+		v.Reason, v.Message = ReasonNotAvailable, "it cannot be used now; a system administrator can see why"
+		parts = append(parts, "not available")
+	}
+	v.Summary = join(parts)
+	return v
+}
+
+// ClusterTemplate gives what a project sees of a cluster template; nil is one that does not exist.
+func ClusterTemplate(t *v1alpha1.ClusterTemplate) View {
+	if t == nil {
+		return View{Reason: ReasonNotFound, Message: "there is no such cluster template; ask a system administrator to add it or to take the grant back"}
+	}
+	return View{Reason: ReasonUsable, Message: "new clusters can have its shape", Summary: join([]string{"Kubernetes " + t.Spec.Kubernetes.Version, t.Spec.Description})}
+}
+
 // Everything gives what a project sees of a grant of all objects of a kind.
 func Everything(kind v1alpha1.GrantKind, count int) View {
-	word := strings.ToLower(string(kind))
+	one := word(kind)
+	counted := one
 	if count != 1 {
-		word += "s"
+		counted += "s"
 	}
-	return View{Reason: ReasonUsable, Message: "every " + strings.ToLower(string(kind)) + " is lent, also those added later", Summary: fmt.Sprintf("%d %s", count, word)}
+	return View{Reason: ReasonUsable, Message: "every " + one + " is lent, also those added later", Summary: fmt.Sprintf("%d %s", count, counted)}
+}
+
+// word says a kind as people do.
+func word(kind v1alpha1.GrantKind) string {
+	switch kind {
+	case v1alpha1.GrantBackupLocation:
+		return "backup location"
+	case v1alpha1.GrantClusterTemplate:
+		return "cluster template"
+	default:
+		return strings.ToLower(string(kind))
+	}
 }
 
 func join(parts []string) string {

@@ -63,6 +63,27 @@ func QueryLinks(ctx context.Context, r Reader) ([]Link, error) {
 	return ask(ctx, r, Links(), DecodeLinks)
 }
 
+// QueryRoutes gives the networks that the main table has a route to; the default route is none.
+func QueryRoutes(ctx context.Context, r Reader) ([]netip.Prefix, error) {
+	result, err := r.Query(ctx, Routes())
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the routes: %w", err)
+	}
+	return DecodeRoutes(result), nil
+}
+
+// DecodeRoutes reads the networks of an answer to Routes. Lines that name none are left out.
+func DecodeRoutes(r Result) []netip.Prefix {
+	var networks []netip.Prefix
+	for line := range strings.Lines(string(r.Stdout)) {
+		first, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if network, err := netip.ParsePrefix(first); err == nil {
+			networks = append(networks, network)
+		}
+	}
+	return networks
+}
+
 // QueryProcesses gives the processes of these short names.
 func QueryProcesses(ctx context.Context, r Reader, names ...string) ([]Process, error) {
 	return ask(ctx, r, Processes(names...), DecodeProcesses)

@@ -185,7 +185,7 @@ func (f *facts) os(line string) {
 	key, value, _ := strings.Cut(line, "=")
 	value = strings.TrimSpace(value)
 	if len(value) >= 2 && (value[0] == '"' || value[0] == '\'') && value[len(value)-1] == value[0] {
-		value = value[1 : len(value)-1]
+		value = strings.TrimSpace(value[1 : len(value)-1])
 	}
 	switch key {
 	case "ID":

@@ -14,6 +14,7 @@ import (
 	"slipway.dev/slipway/api/v1alpha1"
 	"slipway.dev/slipway/internal/fault"
 	"slipway.dev/slipway/internal/host"
+	"slipway.dev/slipway/internal/plan"
 )
 
 // claimAll proves, before any host is touched, that every host of the plan is held by its cluster,
@@ -52,9 +53,8 @@ func (r *run) ownClaim(name string) (*v1alpha1.HostClaim, error) {
 		return nil, r.lost(fmt.Errorf("cannot claim host %s: %w", name, err))
 	}
 	if claim.Spec.Namespace != r.plan.Namespace || claim.Spec.Cluster != r.plan.Cluster {
-		holder := claim.Spec.Namespace + "/" + claim.Spec.Cluster
-		return nil, fault.NewTerminal("HostClaimed", "choose another host, or remove this one from cluster "+holder+" first",
-			fmt.Errorf("cannot claim host %s: cluster %s holds it", name, holder))
+		return nil, fault.NewTerminal("HostClaimed", "choose another host, or remove this one from that cluster first",
+			fmt.Errorf("cannot claim host %s: %s holds it", name, plan.HolderFor(r.plan.Namespace, claim.Spec)))
 	}
 	return &claim, nil
 }

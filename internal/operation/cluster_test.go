@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"slipway.dev/slipway/api/v1alpha1"
+	fakecluster "slipway.dev/slipway/internal/cluster/fake"
 	"slipway.dev/slipway/internal/operation"
 	"slipway.dev/slipway/internal/step"
 )
@@ -41,13 +42,18 @@ func (u unwanted) Apply(ctx context.Context, w step.Writer) error {
 	return w.Cluster.Delete(ctx, u.object())
 }
 
-type managed struct{ client.WithWatch }
+type managed struct {
+	client.WithWatch
+	*fakecluster.Etcd
+}
 
 func (managed) Ready(context.Context, string) error { return nil }
 
+func (managed) Evict(context.Context, string, string, *int64) error { return nil }
+
 func TestRun_ChangesInTheClusterAreLoggedAndCounted(t *testing.T) {
 	u := unwanted{Name: "old"}
-	cluster := managed{fake.NewClientBuilder().WithObjects(u.object()).Build()}
+	cluster := managed{WithWatch: fake.NewClientBuilder().WithObjects(u.object()).Build()}
 	w := newWorld(t, planned(t, "cp1", on(t, "a", "cp1", "", u)), interceptor.Funcs{})
 	w.deps.Cluster = func(namespace, name string) (step.ClusterReader, step.ClusterWriter) {
 		if namespace != "dev" || name != "demo" {

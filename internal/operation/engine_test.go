@@ -205,22 +205,28 @@ func TestRun_UnknownStepIsBlocked(t *testing.T) {
 }
 
 func TestRun_HostOfAnotherClusterTouchesNothing(t *testing.T) {
-	w := newWorld(t, planned(t, "cp1 w1", on(t, "a", "cp1 w1", "", file{Path: "/a"})), interceptor.Funcs{})
-	claim := &v1alpha1.HostClaim{ObjectMeta: metav1.ObjectMeta{Name: "w1"}, Spec: v1alpha1.HostClaimSpec{Namespace: "dev", Cluster: "other"}}
-	if err := w.client.Create(t.Context(), claim); err != nil {
-		t.Fatal(err)
-	}
-	out, err := w.run(t)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := []v1alpha1.Failure{{Host: "w1", Reason: "HostClaimed", Message: "cannot claim host w1: cluster dev/other holds it",
-		Fix: "choose another host, or remove this one from cluster dev/other first"}}
-	if diff := cmp.Diff(want, out.Failures); diff != "" || out.Phase != v1alpha1.OperationFailed {
-		t.Errorf("%s %s", out.Phase, diff)
-	}
-	if w.hosts["cp1"].Commands() != 0 {
-		t.Error("a host was touched")
+	for name, c := range map[string]struct{ reason, namespace, message string }{
+		"same project":    {reason: "people of the project may know its clusters", namespace: "dev", message: "cannot claim host w1: cluster dev/other holds it"},
+		"another project": {reason: "what other projects have is not for them to read", namespace: "secret", message: "cannot claim host w1: a cluster of another project holds it"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, planned(t, "cp1 w1", on(t, "a", "cp1 w1", "", file{Path: "/a"})), interceptor.Funcs{})
+			claim := &v1alpha1.HostClaim{ObjectMeta: metav1.ObjectMeta{Name: "w1"}, Spec: v1alpha1.HostClaimSpec{Namespace: c.namespace, Cluster: "other"}}
+			if err := w.client.Create(t.Context(), claim); err != nil {
+				t.Fatal(err)
+			}
+			out, err := w.run(t)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := []v1alpha1.Failure{{Host: "w1", Reason: "HostClaimed", Message: c.message, Fix: "choose another host, or remove this one from that cluster first"}}
+			if diff := cmp.Diff(want, out.Failures); diff != "" || out.Phase != v1alpha1.OperationFailed {
+				t.Errorf("%s: %s %s", c.reason, out.Phase, diff)
+			}
+			if w.hosts["cp1"].Commands() != 0 {
+				t.Error("a host was touched")
+			}
+		})
 	}
 }
 

@@ -97,14 +97,58 @@ func (w *clusterWriter) Apply(ctx context.Context, o runtime.ApplyConfiguration,
 	return w.attempt.change(LogEntry{Message: "apply " + what}, func(*LogEntry) error { return w.ClusterWriter.Apply(ctx, o, opts...) })
 }
 
+// Patch logs kind and name, never content.
+func (w *clusterWriter) Patch(ctx context.Context, o client.Object, p client.Patch, opts ...client.PatchOption) error {
+	return w.attempt.change(LogEntry{Message: "patch " + nameOf(o)}, func(*LogEntry) error { return w.ClusterWriter.Patch(ctx, o, p, opts...) })
+}
+
 // Delete logs kind and name.
 func (w *clusterWriter) Delete(ctx context.Context, o client.Object, opts ...client.DeleteOption) error {
+	return w.attempt.change(LogEntry{Message: "delete " + nameOf(o)}, func(*LogEntry) error { return w.ClusterWriter.Delete(ctx, o, opts...) })
+}
+
+// Evict logs the pod.
+func (w *clusterWriter) Evict(ctx context.Context, namespace, pod string, gracePeriod *int64) error {
+	e := LogEntry{Message: fmt.Sprintf("evict pod %s/%s", namespace, pod)}
+	return w.attempt.change(e, func(*LogEntry) error { return w.ClusterWriter.Evict(ctx, namespace, pod, gracePeriod) })
+}
+
+// nameOf gives kind, namespace and name of an object.
+func nameOf(o client.Object) string {
 	kind := o.GetObjectKind().GroupVersionKind().Kind
 	if kind == "" {
 		kind = strings.TrimPrefix(fmt.Sprintf("%T", o), "*")
 	}
-	e := LogEntry{Message: fmt.Sprintf("delete %s %s", kind, strings.TrimPrefix(client.ObjectKeyFromObject(o).String(), "/"))}
-	return w.attempt.change(e, func(*LogEntry) error { return w.ClusterWriter.Delete(ctx, o, opts...) })
+	return kind + " " + strings.TrimPrefix(client.ObjectKeyFromObject(o).String(), "/")
+}
+
+// AddEtcdLearner logs the URL of the new member.
+func (w *clusterWriter) AddEtcdLearner(ctx context.Context, peerURL string) (step.EtcdMember, error) {
+	var added step.EtcdMember
+	err := w.attempt.change(LogEntry{Message: "add etcd learner " + peerURL}, func(*LogEntry) error {
+		var err error
+		added, err = w.ClusterWriter.AddEtcdLearner(ctx, peerURL)
+		return err
+	})
+	return added, err
+}
+
+// PromoteEtcdMember logs the member.
+func (w *clusterWriter) PromoteEtcdMember(ctx context.Context, id uint64) error {
+	e := LogEntry{Message: fmt.Sprintf("promote etcd member %x", id)}
+	return w.attempt.change(e, func(*LogEntry) error { return w.ClusterWriter.PromoteEtcdMember(ctx, id) })
+}
+
+// RemoveEtcdMember logs the member.
+func (w *clusterWriter) RemoveEtcdMember(ctx context.Context, id uint64) error {
+	e := LogEntry{Message: fmt.Sprintf("remove etcd member %x", id)}
+	return w.attempt.change(e, func(*LogEntry) error { return w.ClusterWriter.RemoveEtcdMember(ctx, id) })
+}
+
+// MoveEtcdLeader logs the new leader.
+func (w *clusterWriter) MoveEtcdLeader(ctx context.Context, to uint64) error {
+	e := LogEntry{Message: fmt.Sprintf("move the leader of etcd to member %x", to)}
+	return w.attempt.change(e, func(*LogEntry) error { return w.ClusterWriter.MoveEtcdLeader(ctx, to) })
 }
 
 // unitJournal reads the last lines of a unit's journal.

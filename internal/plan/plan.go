@@ -27,6 +27,8 @@ type Plan struct {
 	Summary string `json:"summary"`
 	// Facts is the digest of what was observed and decided the plan.
 	Facts string `json:"facts"`
+	// Given lists what exists before the plan begins, on every host or in the cluster.
+	Given []step.Output `json:"given,omitempty"`
 	// Hosts holds every host once.
 	Hosts []step.Target `json:"hosts"`
 	// Stages are in the order in which people read them; Needs decides the order in which they run.

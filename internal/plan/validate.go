@@ -72,6 +72,9 @@ func (v *validation) stage(s *Stage) error {
 
 // given says whether out exists on host when call i of stage s begins.
 func (v *validation) given(out step.Output, host string, s *Stage, i int) bool {
+	if slices.Contains(v.plan.Given, out) {
+		return true
+	}
 	if slices.ContainsFunc(s.Calls[:i], func(c Call) bool { return slices.Contains(c.Gives, out) }) {
 		return true
 	}

@@ -61,6 +61,10 @@ const (
 	ControlPlaneKeys Output = "host/control-plane-keys"
 	// ControlPlaneManifests are the static pods' manifests on the host.
 	ControlPlaneManifests Output = "host/control-plane-manifests"
+	// EtcdMembership is the host's membership in etcd, a learner's at first.
+	EtcdMembership Output = "host/etcd-membership"
+	// ServedAPI is the API server of the host itself, answering.
+	ServedAPI Output = "host/api"
 	// API is the cluster's API server, answering.
 	API Output = "cluster/api"
 	// JoinInformation is what a joining node reads from the cluster.
@@ -114,6 +118,8 @@ type Target struct {
 	RestrictOOMScore bool `json:"restrictOOMScore,omitempty"`
 	// MTU is that of the NIC that carries Address; 0 when unknown.
 	MTU int32 `json:"mtu,omitempty"`
+	// NIC names the one that carries Address; "" when unknown.
+	NIC string `json:"nic,omitempty"`
 	// Platform is the address by which this host reaches the server, as HOST:PORT.
 	Platform string `json:"platform,omitempty"`
 	// Labels and Taints are put on the node when it registers. A taint reads key=value:Effect.
@@ -149,20 +155,28 @@ type Reader struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// ClusterReader is the reading half of a managed cluster's API.
+// ClusterReader is the reading half of a managed cluster's API and its etcd.
 type ClusterReader interface {
 	client.Reader
+	EtcdReader
 	// Ready asks /readyz of the API server on the named host, and gives nil when it answers ok.
 	Ready(ctx context.Context, host string) error
 }
 
-// ClusterWriter is the changing half of a managed cluster's API.
+// ClusterWriter is the changing half of a managed cluster's API and its etcd.
 type ClusterWriter interface {
 	client.Reader
+	EtcdWriter
 	// Apply applies on the server's side.
 	Apply(ctx context.Context, o runtime.ApplyConfiguration, opts ...client.ApplyOption) error
+	// Patch changes an object that exists, and only what the patch names.
+	Patch(ctx context.Context, o client.Object, p client.Patch, opts ...client.PatchOption) error
 	// Delete deletes one object; one that is gone is fine.
 	Delete(ctx context.Context, o client.Object, opts ...client.DeleteOption) error
+	// Evict asks for a pod to go, with its own grace period in seconds when gracePeriod is nil; one that is gone is fine.
+	// Where a disruption budget forbids it, the API's answer is returned as it is: apierrors.HasStatusCause knows it by
+	// policyv1.DisruptionBudgetCause.
+	Evict(ctx context.Context, namespace, pod string, gracePeriod *int64) error
 }
 
 // Writer is what Apply may use.

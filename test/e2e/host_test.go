@@ -2,9 +2,6 @@ package e2e
 
 import (
 	"context"
-	"crypto/rand"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -12,20 +9,19 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// addByPassword makes an ordinary user with sudo on a bare host, and adds the host by that user's password.
-func (w *world) addByPassword(ctx context.Context, h sandboxHost) {
+// addByPassword makes an ordinary user on a bare host, for whom sudo asks for root's password. The host is added by a
+// private key with a passphrase, forgotten, and added by that user's password.
+func (w *world) addByPassword(ctx context.Context, h sandboxHost, hunted *hunt) {
 	w.t.Helper()
-	password := filepath.Join(w.data, "password")
-	if err := os.WriteFile(password, []byte(rand.Text()), 0o600); err != nil {
-		w.t.Fatal(err)
-	}
-	text, err := os.ReadFile(password)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.onHost(ctx, h, "useradd --create-home --shell /bin/bash ops && echo 'ops:"+string(text)+"' | chpasswd"+
-		" && echo 'ops ALL=(ALL:ALL) ALL' >/etc/sudoers.d/ops && echo 'PasswordAuthentication yes' >/etc/ssh/sshd_config.d/00-password.conf && systemctl reload ssh")
-	w.run(ctx, "host", "add", h.Name, "--address", h.Address, "--user", "ops", "--password-file", password, "--yes")
+	password, sudo, passphrase := hunted.file("password"), hunted.file("sudo password"), hunted.file("passphrase")
+	key, public := hunted.key(hunted.known["passphrase"])
+	w.onHost(ctx, h, "useradd --create-home --shell /bin/bash ops && echo 'PasswordAuthentication yes' >/etc/ssh/sshd_config.d/00-password.conf"+
+		" && printf 'Defaults:ops rootpw\nops ALL=(ALL:ALL) ALL\n' >/etc/sudoers.d/ops && systemctl reload ssh")
+	w.give(ctx, h, "ops:"+hunted.known["password"]+"\nroot:"+hunted.known["sudo password"]+"\n", "chpasswd")
+	w.give(ctx, h, public, "install -d -o ops /home/ops/.ssh && install -o ops /dev/stdin /home/ops/.ssh/authorized_keys")
+	w.run(ctx, "host", "add", h.Name, "--address", h.Address, "--user", "ops", "--key", key, "--passphrase-file", passphrase, "--sudo-password-file", sudo, "--yes")
+	w.run(ctx, "host", "remove", h.Name, "--yes")
+	w.run(ctx, "host", "add", h.Name, "--address", h.Address, "--user", "ops", "--password-file", password, "--sudo-password-file", sudo, "--yes")
 }
 
 // TestSmallHost asks for a cluster on a host that is too small, and then on one whose disk fills up in the middle.

@@ -80,14 +80,17 @@ func TestBadInput(t *testing.T) {
 }
 
 // TestTwoCreatesOnOneHost lets two clusters ask for the same host at once: one gets it, the other says who holds it. Slipway
-// logs in to the host as an ordinary user, by password, and sudo asks for that too.
+// logs in to the host as an ordinary user, by password, and sudo asks for another. None of the secrets shows anywhere.
 func TestTwoCreatesOnOneHost(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	w := newWorld(t)
 	w.startServer(ctx)
 	w.run(ctx, "sandbox", "up", "--data-dir", w.data, "--hosts", "1")
-	w.addByPassword(ctx, w.sandboxHosts(ctx)[0])
+	hunted := w.startHunt(t)
+	h := w.sandboxHosts(ctx)[0]
+	hunted.people(ctx)
+	w.addByPassword(ctx, h, hunted)
 	w.verifyBundle(ctx)
 	manifest := func(name string) string {
 		return "apiVersion: slipway.dev/v1alpha1\nkind: Cluster\nmetadata: {name: " + name + "}\n" +
@@ -117,6 +120,8 @@ func TestTwoCreatesOnOneHost(t *testing.T) {
 	w.run(ctx, "cluster", "kubeconfig", winner, "--output", w.kubeconfig)
 	w.kubectl(ctx, t, "", "wait", "--for=condition=Available", "--timeout=60s", "-n", "kube-system", "deployment/coredns")
 	w.expectSettings(ctx, t)
+	hunted.cluster(ctx, winner)
+	hunted.objects(ctx)
 	w.run(ctx, "delete", "cluster", loser, "--timeout=60s")
 	w.run(ctx, "delete", "cluster", winner, "--cascade=foreground", "--timeout=120s")
 	seen := watched()
@@ -131,6 +136,9 @@ func TestTwoCreatesOnOneHost(t *testing.T) {
 	if diff := cmp.Diff(before, w.hosts(ctx)); diff != "" {
 		t.Errorf("the host differs from before (-before +after):\n%s", diff)
 	}
+	hunted.onHost(ctx, h)
+	hunted.objects(ctx)
+	hunted.end()
 }
 
 // dryRun asks the server to judge a manifest without keeping it, and to explain its fields.

@@ -28,6 +28,8 @@ type world struct {
 	listen     string
 	// setUp holds the set-up link that the server printed last.
 	setUp chan string
+	// said is all that commands have printed.
+	said strings.Builder
 }
 
 // newWorld makes the directory of a world and sees to it that nothing of it stays.
@@ -158,7 +160,9 @@ func (w *world) run(ctx context.Context, args ...string) string {
 	cmd.Stdout = &out
 	var errOut bytes.Buffer
 	cmd.Stderr = &errOut
-	if err := cmd.Run(); err != nil {
+	err := cmd.Run()
+	w.said.WriteString(out.String() + errOut.String())
+	if err != nil {
 		w.t.Fatalf("slipway %s: %v\n%s%s", strings.Join(args, " "), err, out.Bytes(), errOut.Bytes())
 	}
 	w.t.Logf("slipway %s: %.1f s", strings.Join(args, " "), time.Since(begun).Seconds())
@@ -171,6 +175,7 @@ func (w *world) refused(ctx context.Context, t *testing.T, stdin string, args ..
 	cmd := w.command(ctx, args...)
 	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
+	w.said.Write(out)
 	if err == nil {
 		t.Fatalf("slipway %s succeeded:\n%s", strings.Join(args, " "), out)
 	}
@@ -224,9 +229,7 @@ func (w *world) onHost(ctx context.Context, h sandboxHost, command string) strin
 }
 
 func (w *world) ssh(ctx context.Context, h sandboxHost, command string) (string, error) {
-	cmd := exec.CommandContext(ctx, "ssh", "-i", h.KeyFile, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-		"-o", "LogLevel=ERROR", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "root@"+h.Address, command)
-	out, err := cmd.CombinedOutput()
+	out, err := w.sshCommand(ctx, h, command).CombinedOutput()
 	return string(out), err
 }
 

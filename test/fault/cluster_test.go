@@ -14,20 +14,28 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
+	fakecluster "slipway.dev/slipway/internal/cluster/fake"
 	"slipway.dev/slipway/internal/fault"
 )
 
 // managed is the API of the cluster that the hosts make. It answers only while etcd and the API server run on the
 // control plane, and forgets everything with etcd's data. Who holds a host's state may take mu, never the other way.
 type managed struct {
+	// Etcd is the membership. Whoever holds mu or a host's state may use it.
+	fakecluster.Etcd
 	mu sync.Mutex
 	// store is nil while etcd has no data.
 	store   objects
@@ -96,9 +104,28 @@ func (m *managed) Get(_ context.Context, key client.ObjectKey, o client.Object, 
 	})
 }
 
-// List is step.ClusterReader's; no step lists.
-func (m *managed) List(context.Context, client.ObjectList, ...client.ListOption) error {
-	return errors.New("the simulated cluster cannot list")
+// List is step.ClusterReader's; it knows namespaces, and the field by which the pods of a node are found.
+func (m *managed) List(_ context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	return m.ask(func(store objects) error {
+		gvk, err := apiutil.GVKForObject(list, scheme.Scheme)
+		if err != nil {
+			return err
+		}
+		var o client.ListOptions
+		o.ApplyOptions(opts)
+		found := []runtime.Object{}
+		for _, key := range slices.Sorted(maps.Keys(store)) {
+			have := store[key]
+			if !strings.HasPrefix(key, strings.TrimSuffix(gvk.Kind, "List")+" ") || (o.Namespace != "" && have.GetNamespace() != o.Namespace) {
+				continue
+			}
+			if pod, ok := have.(*corev1.Pod); ok && o.FieldSelector != nil && !o.FieldSelector.Matches(fields.Set{"spec.nodeName": pod.Spec.NodeName}) {
+				continue
+			}
+			found = append(found, have.DeepCopyObject())
+		}
+		return meta.SetList(list, found)
+	})
 }
 
 // Apply is step.ClusterWriter's; every field of what is applied is owned by the one who applies it.
@@ -129,6 +156,83 @@ func (m *managed) Delete(_ context.Context, o client.Object, _ ...client.DeleteO
 		gvk, err := apiutil.GVKForObject(o, scheme.Scheme)
 		delete(store, gvk.Kind+" "+client.ObjectKeyFromObject(o).String())
 		return err
+	})
+}
+
+// Patch is step.ClusterWriter's, for merge patches.
+func (m *managed) Patch(_ context.Context, o client.Object, p client.Patch, _ ...client.PatchOption) error {
+	return m.ask(func(store objects) error {
+		gvk, err := apiutil.GVKForObject(o, scheme.Scheme)
+		if err != nil {
+			return err
+		}
+		have, ok := store[gvk.Kind+" "+client.ObjectKeyFromObject(o).String()]
+		if !ok {
+			return apierrors.NewNotFound(schema.GroupResource{Group: gvk.Group, Resource: gvk.Kind}, o.GetName())
+		}
+		b, err := p.Data(o)
+		if err != nil {
+			return err
+		}
+		var patch map[string]any
+		if err := json.Unmarshal(b, &patch); err != nil {
+			return err
+		}
+		content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(have)
+		if err != nil {
+			return err
+		}
+		merge(content, patch)
+		changed, err := scheme.Scheme.New(gvk)
+		if err != nil {
+			return err
+		}
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(content, changed); err != nil {
+			return err
+		}
+		return store.put(changed.(client.Object))
+	})
+}
+
+// merge does what RFC 7386 says.
+func merge(into, patch map[string]any) {
+	for k, v := range patch {
+		inner, object := v.(map[string]any)
+		switch old, _ := into[k].(map[string]any); {
+		case v == nil:
+			delete(into, k)
+		case object && old != nil:
+			merge(old, inner)
+		default:
+			into[k] = v
+		}
+	}
+}
+
+// Evict is step.ClusterWriter's: a pod goes at once, unless a budget of its namespace that selects it allows none.
+func (m *managed) Evict(_ context.Context, namespace, name string, _ *int64) error {
+	return m.ask(func(store objects) error {
+		pod := find[*corev1.Pod](store, namespace, name)
+		if pod == nil {
+			return nil
+		}
+		for _, o := range store {
+			budget, ok := o.(*policyv1.PodDisruptionBudget)
+			if !ok || budget.Namespace != namespace || budget.Status.DisruptionsAllowed > 0 {
+				continue
+			}
+			selector, err := metav1.LabelSelectorAsSelector(budget.Spec.Selector)
+			if err != nil {
+				return err
+			}
+			if selector.Matches(labels.Set(pod.Labels)) {
+				refused := apierrors.NewTooManyRequests("Cannot evict pod as it would violate the pod's disruption budget.", 0)
+				refused.ErrStatus.Details.Causes = append(refused.ErrStatus.Details.Causes, metav1.StatusCause{Type: policyv1.DisruptionBudgetCause, Message: budget.Name})
+				return refused
+			}
+		}
+		delete(store, "Pod "+namespace+"/"+name)
+		return nil
 	})
 }
 
@@ -214,6 +318,13 @@ func (m *managed) digest() (string, error) {
 		return "no cluster\n", nil
 	}
 	lines := []string{fmt.Sprintf("serving %t", m.serving)}
+	members, err := m.EtcdMembers(context.Background())
+	if err != nil {
+		lines = append(lines, "etcd without a quorum")
+	}
+	for _, member := range members {
+		lines = append(lines, fmt.Sprintf("etcd %s at %v, learner %t", member.Name, member.PeerURLs, member.Learner))
+	}
 	for _, key := range slices.Sorted(maps.Keys(m.store)) {
 		b, err := json.Marshal(m.store[key])
 		if err != nil {

@@ -16,7 +16,7 @@ import (
 
 	"slipway.dev/slipway/internal/host"
 	fakehost "slipway.dev/slipway/internal/host/fake"
-	"slipway.dev/slipway/internal/plan/create"
+	"slipway.dev/slipway/internal/plan/stages"
 )
 
 // node is what runs on one host by itself: the kubelet, its pods and what these do to the host.
@@ -158,8 +158,8 @@ func field(text, key string) string {
 
 // etcd ties the cluster's data to etcd's data directory, and its API to the running API server.
 func (n *node) etcd(s *fakehost.State) error {
-	if n != n.world.nodes[0] {
-		return nil
+	if err := n.member(s); err != nil || n != n.world.nodes[0] {
+		return err
 	}
 	data := n.world.etcdDir + "/member/snap/db"
 	runs := has(s, "etcd") && has(s, "kube-apiserver")
@@ -174,6 +174,22 @@ func (n *node) etcd(s *fakehost.State) error {
 	}
 	n.cluster.serving = n.cluster.lasts("api", runs) >= apiStarts
 	return nil
+}
+
+// member ties the host's member of etcd to its process. The first host forms the cluster; any other must have been added.
+func (n *node) member(s *fakehost.State) error {
+	first := n == n.world.nodes[0]
+	if !has(s, "etcd") {
+		n.cluster.Stop(n.name)
+		return nil
+	}
+	if first && s.Lookup(n.world.etcdDir+"/member/snap/db") == nil {
+		n.cluster.Form(map[string]string{n.name: n.address.String()})
+	}
+	if err := n.cluster.Start(n.name, n.address.String()); err != nil && first {
+		return err
+	}
+	return nil // Another's etcd ends, and its kubelet starts it again.
 }
 
 const currentCertificate = "/var/lib/kubelet/pki/kubelet-client-current.pem"
@@ -343,4 +359,4 @@ func addChain(rules, table, chain string) string {
 }
 
 // endpoint is what kubeconfigs name.
-func (w *world) endpoint() string { return "https://" + create.Endpoint(w.input.Spec, w.input.Hosts) }
+func (w *world) endpoint() string { return "https://" + stages.Endpoint(w.input.Spec, w.input.Hosts) }

@@ -26,6 +26,7 @@ import (
 	"slipway.dev/slipway/internal/pki"
 	"slipway.dev/slipway/internal/plan"
 	"slipway.dev/slipway/internal/plan/create"
+	"slipway.dev/slipway/internal/plan/stages"
 	"slipway.dev/slipway/internal/plan/delete"
 	"slipway.dev/slipway/internal/step"
 	"slipway.dev/slipway/internal/step/kubeadm"
@@ -88,7 +89,7 @@ type world struct {
 	notary  *notary
 	nodes   []*node
 	cluster *managed
-	input   create.Input
+	input   stages.Input
 	blobs   map[string]string
 	deps    operation.Deps
 	// dataDir is the runtime's, etcdDir etcd's.
@@ -99,12 +100,12 @@ type world struct {
 func newWorld(t *testing.T, k keys, s shape) *world {
 	t.Helper()
 	w := &world{t: t, notary: k.notary, cluster: newManaged(), blobs: map[string]string{}, dataDir: "/var/lib/containerd", etcdDir: "/var/lib/etcd"}
-	w.input = create.Input{
+	w.input = stages.Input{
 		Namespace: "dev", Name: "demo", UID: "uid-1", Secret: "cluster-demo",
 		// Without PlatformCA nobody asks who answers at the server's address; test/hostile does.
 		Hosts: map[string]v1alpha1.Host{}, Platform: map[string]string{}, ServerMachineID: "server",
 		Grants:  []v1alpha1.GrantSpec{{Kind: v1alpha1.GrantHost, Name: v1alpha1.GrantEverything}, {Kind: v1alpha1.GrantBundle, Name: v1alpha1.GrantEverything}},
-		Systems: []create.System{{ID: "debian", Versions: []string{"12"}, KernelMin: "3.10", Tools: []string{"tar"}, AnyOf: [][]string{{"nft", "iptables"}}}},
+		Systems: []stages.System{{ID: "debian", Versions: []string{"12"}, KernelMin: "3.10", Tools: []string{"tar"}, AnyOf: [][]string{{"nft", "iptables"}}}},
 		Bundle:  w.bundle(),
 	}
 	w.input.Spec = spec(s)

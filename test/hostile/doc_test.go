@@ -5,6 +5,7 @@ package hostile
 import (
 	"flag"
 	"fmt"
+	"hash/maphash"
 	"maps"
 	"os"
 	"slices"
@@ -14,39 +15,66 @@ import (
 	"time"
 )
 
-// leastInputs is how many hostile inputs a full run tries, over all suites.
+// leastInputs is how many hostile inputs HOSTILE=full tries, over all suites.
 const leastInputs = 1_000_000
 
-// tally counts the inputs of each suite.
-type tally struct {
-	mu     sync.Mutex
-	inputs map[string]int
+// size gives how often something is tried: n times with HOSTILE=full, a twenty-fourth of that in the quick loop.
+func size(n int) int {
+	if os.Getenv("HOSTILE") == "full" {
+		return n
+	}
+	return max(n/24, 1)
 }
 
-var tried = &tally{inputs: map[string]int{}}
+// tally knows the inputs of each suite. An input is a string or a document that went through the code under test; what
+// comes again in the same suite counts once.
+type tally struct {
+	seed   maphash.Seed
+	mu     sync.Mutex
+	inputs map[string]map[uint64]struct{}
+}
 
-// add notes n inputs of a suite.
-func (t *tally) add(suite string, n int) {
+var tried = &tally{seed: maphash.MakeSeed(), inputs: map[string]map[uint64]struct{}{}}
+
+// add notes inputs of a suite.
+func (t *tally) add(suite string, inputs ...string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.inputs[suite] += n
+	known := t.inputs[suite]
+	if known == nil {
+		known = map[uint64]struct{}{}
+		t.inputs[suite] = known
+	}
+	for _, input := range inputs {
+		known[maphash.String(t.seed, input)] = struct{}{}
+	}
 }
 
 // TestMain reports how many inputs were tried and what that cost, and wants enough of them of a full run.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	code := m.Run()
-	sum := 0
+	begun, code, sum := time.Now(), m.Run(), 0
 	for _, suite := range slices.Sorted(maps.Keys(tried.inputs)) {
-		fmt.Printf("%9d inputs: %s\n", tried.inputs[suite], suite)
-		sum += tried.inputs[suite]
+		fmt.Printf("%9d inputs: %s\n", len(tried.inputs[suite]), suite)
+		sum += len(tried.inputs[suite])
 	}
-	fmt.Printf("%9d inputs in all, %s of processor time\n", sum, processorTime().Round(time.Second/10))
-	if full := flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.skip").Value.String() == ""; full && code == 0 && sum < leastInputs {
+	fmt.Printf("%9d different inputs over %d suites in %s, %s of processor time\n", sum, len(tried.inputs),
+		time.Since(begun).Round(time.Second/10), processorTime().Round(time.Second/10))
+	if code == 0 && everything() && sum < leastInputs {
 		fmt.Printf("a full run must try %d\n", leastInputs)
 		code = 1
 	}
 	os.Exit(code)
+}
+
+// everything says that all tests ran, in full size.
+func everything() bool {
+	for _, choice := range []string{"run", "skip", "list", "fuzz"} {
+		if flag.Lookup("test."+choice).Value.String() != "" {
+			return false
+		}
+	}
+	return os.Getenv("HOSTILE") == "full"
 }
 
 // processorTime is what this process and its children have used.

@@ -258,7 +258,7 @@ func TestLiar_OperationsEnd(t *testing.T) {
 				t.Errorf("%s: the hosts beside it did not go on", tc.reason)
 			}
 			f.harmless(t, kinds)
-			tried.add("lies to an operation", 1)
+			tried.add("lies to an operation", name)
 		})
 	}
 }

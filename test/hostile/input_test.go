@@ -60,9 +60,16 @@ func (s *source) next() string {
 	return b.String()[:min(b.Len(), s.longest)]
 }
 
-// near gives a string that is almost good: good with one piece put in, put on, cut out or written over. It is what
-// passes a rule that is too weak.
+// near gives a string that is almost good: good with a piece or three put in, put on, cut out or written over. It is
+// what passes a rule that is too weak.
 func (s *source) near(good string) string {
+	for range 1 + s.IntN(2)*s.IntN(3) {
+		good = s.nearer(good)
+	}
+	return good
+}
+
+func (s *source) nearer(good string) string {
 	at := s.IntN(len(good) + 1)
 	switch s.IntN(8) {
 	case 0:

@@ -132,7 +132,7 @@ func TestMITM_PrecheckRefusesAnotherServer(t *testing.T) {
 			case err.Error() != host.Clean(err.Error(), 2000):
 				t.Errorf("%s: %q", tc.reason, err)
 			}
-			tried.add("servers in the middle", 1)
+			tried.add("servers in the middle", name)
 		})
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"slipway.dev/slipway/internal/pki"
 	"slipway.dev/slipway/internal/plan/create"
 	plandelete "slipway.dev/slipway/internal/plan/delete"
+	"slipway.dev/slipway/internal/plan/stages"
 	"slipway.dev/slipway/internal/step"
 )
 
@@ -81,12 +82,12 @@ func goodBundle() *bundle.Manifest {
 }
 
 // input gives what the planner gets for a request, as the operation's controller puts it together.
-func (l *land) input(r *request) create.Input {
-	in := create.Input{
+func (l *land) input(r *request) stages.Input {
+	in := stages.Input{
 		Namespace: "dev", Name: "demo", UID: "uid-1", Secret: "cluster-demo", PlatformCA: l.ca, Bundle: l.bundle, Spec: r.Cluster.Spec,
 		Hosts: map[string]v1alpha1.Host{}, Platform: map[string]string{},
 		Grants:  []v1alpha1.GrantSpec{{Kind: v1alpha1.GrantHost, Name: v1alpha1.GrantEverything}, {Kind: v1alpha1.GrantBundle, Name: v1alpha1.GrantEverything}},
-		Systems: []create.System{{ID: "debian", Versions: []string{"12"}, KernelMin: "3.10"}},
+		Systems: []stages.System{{ID: "debian", Versions: []string{"12"}, KernelMin: "3.10"}},
 	}
 	for _, s := range r.NTP.Spec.NTP.Servers {
 		in.TimeServers = append(in.TimeServers, s.Address)
@@ -154,7 +155,7 @@ func wire(v string) string {
 // characters that mean nothing to a shell, a file format or a terminal.
 func TestPeople_StringsAreRefusedOrHarmless(t *testing.T) {
 	t.Parallel()
-	const each = 1000
+	each := size(6000)
 	l := newLand(t)
 	for n, p := range people() {
 		t.Run(p.kind+p.path, func(t *testing.T) {
@@ -167,6 +168,7 @@ func TestPeople_StringsAreRefusedOrHarmless(t *testing.T) {
 				}
 				r := goodRequest()
 				p.set(r, v)
+				tried.add("people's strings against the API", p.kind+p.path+" "+v)
 				object := p.object(r)
 				err := l.kinds.admit(t.Context(), p.kind, object, object)
 				if i == 0 && err != nil {
@@ -184,7 +186,6 @@ func TestPeople_StringsAreRefusedOrHarmless(t *testing.T) {
 					t.Fatal("the table says neither what is harmless nor why anything is")
 				}
 			}
-			tried.add("people's strings against the API", each)
 			if accepted == each {
 				if p.reason == "" {
 					t.Error("nothing was refused")
@@ -198,7 +199,7 @@ func TestPeople_StringsAreRefusedOrHarmless(t *testing.T) {
 // one value at exactly the places where the good example arrives.
 func TestPeople_StringsArriveAsOneValue(t *testing.T) {
 	t.Parallel()
-	const each, most = 60, 6000
+	each, most := size(120), size(12_000)
 	l := newLand(t)
 	for n, p := range people() {
 		if !p.rendered {
@@ -218,6 +219,7 @@ func TestPeople_StringsArriveAsOneValue(t *testing.T) {
 				v := s.near(p.good)
 				r := goodRequest()
 				p.set(r, v)
+				tried.add("people's strings followed to the hosts", p.kind+p.path+" "+v)
 				object := p.object(r)
 				if l.kinds.admit(t.Context(), p.kind, object, object) != nil {
 					continue
@@ -242,7 +244,6 @@ func TestPeople_StringsArriveAsOneValue(t *testing.T) {
 					t.Fatalf("%q arrives otherwise: %d differences, such as %q", v, len(only), only[:min(len(only), 4)])
 				}
 			}
-			tried.add("people's strings followed to the hosts", tries)
 			if followed < each/4 {
 				t.Errorf("only %d of %d tries came through: the generator is too wild", followed, tries)
 			}

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	fakecluster "slipway.dev/slipway/internal/cluster/fake"
 	"slipway.dev/slipway/internal/host"
 	fakehost "slipway.dev/slipway/internal/host/fake"
 	"slipway.dev/slipway/internal/step"
@@ -79,7 +80,10 @@ func (r *recorder) Run(_ context.Context, c host.Command) (host.Result, error) {
 }
 
 // managed is a cluster that has one node and keeps what is applied to it.
-type managed struct{ applied []map[string]any }
+type managed struct {
+	fakecluster.Etcd
+	applied []map[string]any
+}
 
 func (m *managed) Get(_ context.Context, key client.ObjectKey, o client.Object, _ ...client.GetOption) error {
 	if n, ok := o.(*corev1.Node); ok {
@@ -94,6 +98,10 @@ func (m *managed) Ready(context.Context, string) error                          
 func (m *managed) Delete(context.Context, client.Object, ...client.DeleteOption) error {
 	return nil
 }
+func (m *managed) Patch(context.Context, client.Object, client.Patch, ...client.PatchOption) error {
+	return nil
+}
+func (m *managed) Evict(context.Context, string, string, *int64) error { return nil }
 
 func (m *managed) Apply(_ context.Context, o runtime.ApplyConfiguration, _ ...client.ApplyOption) error {
 	b, err := json.Marshal(o)

@@ -185,9 +185,10 @@ func (s shape) with(old, new string) shape {
 		for _, in := range []*string{&l.where, &l.value} {
 			if strings.Contains(new, ":") {
 				// An IPv6 address stands in brackets before a port.
-				*in = beforePort.ReplaceAllString(*in, "["+strings.ReplaceAll(new, "$", "$$")+"]:$1")
+				*in = beforePort.ReplaceAllString(*in, "[\x00]:$1")
 			}
-			*in = strings.ReplaceAll(*in, old, new)
+			// The new one may hold the old one, which is not replaced again.
+			*in = strings.ReplaceAll(strings.ReplaceAll(*in, old, "\x00"), "\x00", new)
 		}
 		replaced[i] = l
 	}

@@ -46,11 +46,12 @@ func steers(text string) string {
 // should, and what it prints for programs means exactly what it was.
 func TestTerminal_TextIsText(t *testing.T) {
 	t.Parallel()
-	const rounds = 40_000
+	rounds := size(120_000)
 	s := newSource(77)
 	s.longest = 300
 	for range rounds {
 		v := s.next()
+		tried.add("texts on a terminal", v)
 		if text := output.Clean(v); steers(text) != "" {
 			t.Fatalf("%q is shown with %s", v, steers(text))
 		}
@@ -69,15 +70,14 @@ func TestTerminal_TextIsText(t *testing.T) {
 			t.Fatalf("%q is reported as %q", v, out.String())
 		}
 	}
-	tried.add("texts on a terminal", 4*rounds)
-	const documents = 8_000
-	for range documents {
+	for range size(24_000) {
 		key := s.next() // YAML bounds keys, and no map of ours has long ones.
 		v := map[string]string{wire(key[:min(len(key), 60)]): wire(s.next()), "b": wire(s.next())}
 		want, err := json.Marshal(v)
 		if err != nil {
 			t.Fatal(err)
 		}
+		tried.add("documents on a terminal", string(want))
 		for _, format := range []output.Format{output.FormatJSON, output.FormatYAML} {
 			var out bytes.Buffer
 			if err := output.PrintValue(&out, format, v); err != nil {
@@ -102,7 +102,6 @@ func TestTerminal_TextIsText(t *testing.T) {
 			}
 		}
 	}
-	tried.add("documents on a terminal", 2*documents)
 }
 
 // folded takes the one difference away that YAML makes: it reads some line ends as blanks.
@@ -114,47 +113,46 @@ func folded(m map[string]string) map[string]string {
 	return out
 }
 
-// fill puts hostile strings into everything below v that holds text, and gives how many.
-func (s *source) fill(v reflect.Value) int {
+// fill puts hostile strings into everything below v that holds text; suite, if any, has tried them.
+func (s *source) fill(v reflect.Value, suite string) {
 	switch v.Kind() {
 	case reflect.String:
-		v.SetString(wire(s.next()))
-		return 1
+		text := wire(s.next())
+		v.SetString(text)
+		if suite != "" {
+			tried.add(suite, text)
+		}
 	case reflect.Pointer:
 		if v.IsNil() {
 			v.Set(reflect.New(v.Type().Elem()))
 		}
-		return s.fill(v.Elem())
+		s.fill(v.Elem(), suite)
 	case reflect.Slice:
 		if v.Type().Elem().Kind() == reflect.Uint8 {
-			return 0
+			return
 		}
 		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
-		n := 0
 		for i := range v.Len() {
-			n += s.fill(v.Index(i))
+			s.fill(v.Index(i), suite)
 		}
-		return n
 	case reflect.Struct:
 		if v.Type() == reflect.TypeFor[metav1.Time]() || v.Type() == reflect.TypeFor[time.Time]() {
-			return 0
+			return
 		}
-		n := 0
 		for i := range v.NumField() {
 			if v.Field(i).CanSet() {
-				n += s.fill(v.Field(i))
+				s.fill(v.Field(i), suite)
 			}
 		}
-		return n
 	}
-	return 0
 }
 
 // TestTerminal_CommandsPrintText: every command that shows what a server has prints text and nothing else, even when
 // every single string that the server sends is hostile.
 func TestTerminal_CommandsPrintText(t *testing.T) {
 	t.Parallel()
-	const rounds = 25
+	const suite = "strings of a server through every command"
+	rounds := size(120)
 	s := newSource(78)
 	s.longest = 200
 	host := func(b *outputtest.Bench) *cobra.Command { return clihost.New(b.Deps) }
@@ -170,13 +168,12 @@ func TestTerminal_CommandsPrintText(t *testing.T) {
 		{operations, "logs demo-create -o json"}, {operations, "approve demo-create"}, {operations, "retry demo-create"},
 	}
 	for range rounds {
-		filled := 0
 		w1 := &v1alpha1.Host{ObjectMeta: metav1.ObjectMeta{Name: "w1"}}
 		demo := &v1alpha1.Cluster{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "demo"}}
 		op := &v1alpha1.Operation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "demo-create", Labels: map[string]string{v1alpha1.LabelCluster: "demo"}}}
 		run := &v1alpha1.HostRun{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "demo-create.w1", Labels: map[string]string{output.LabelOperation: "demo-create"}}}
 		for _, v := range []any{&w1.Spec, &w1.Status, &demo.Spec, &demo.Status, &op.Spec, &op.Status, &run.Spec, &run.Status} {
-			filled += s.fill(reflect.ValueOf(v).Elem())
+			s.fill(reflect.ValueOf(v).Elem(), suite)
 		}
 		for i, kind := range []string{v1alpha1.HostReachable, v1alpha1.HostUnique} {
 			w1.Status.Conditions[i].Type, w1.Status.Conditions[i].Status = kind, metav1.ConditionFalse
@@ -187,7 +184,7 @@ func TestTerminal_CommandsPrintText(t *testing.T) {
 		op.Status.Phase = []v1alpha1.OperationPhase{v1alpha1.OperationFailed, v1alpha1.OperationPlanned, v1alpha1.OperationRunning, v1alpha1.OperationBlocked}[s.IntN(4)]
 
 		var entry operation.LogEntry
-		filled += s.fill(reflect.ValueOf(&entry).Elem())
+		s.fill(reflect.ValueOf(&entry).Elem(), suite)
 		*entry.ExitCode = 1
 		line, err := json.Marshal(entry)
 		if err != nil {
@@ -195,7 +192,7 @@ func TestTerminal_CommandsPrintText(t *testing.T) {
 		}
 		view := output.PlanView{Plan: &plan.Plan{Hosts: []step.Target{{}}, Stages: []plan.Stage{{}}}, Preview: []output.Preview{{}}}
 		for _, v := range []any{&view.Plan.Hosts[0], &view.Plan.Summary, &view.Preview[0]} {
-			filled += s.fill(reflect.ValueOf(v).Elem())
+			s.fill(reflect.ValueOf(v).Elem(), suite)
 		}
 		for _, c := range commands {
 			b := outputtest.New(t, outputtest.Hooks{}, w1.DeepCopy(), demo.DeepCopy(), op.DeepCopy(), run.DeepCopy())
@@ -215,6 +212,5 @@ func TestTerminal_CommandsPrintText(t *testing.T) {
 		if err := output.PrintPlan(&out, true, &view); err != nil || steers(out.String()) != "" {
 			t.Fatalf("the plan prints %s: %q, %v", steers(out.String()), out.String(), err)
 		}
-		tried.add("strings of a server through commands", filled*(len(commands)+1))
 	}
 }

@@ -112,6 +112,20 @@ func TestList(t *testing.T) {
 	}
 }
 
+func TestListRefused(t *testing.T) {
+	b := outputtest.New(t, outputtest.Hooks{})
+	const says = "alice may not get audit in project dev"
+	b.Mux.HandleFunc("GET /slipway/v1/audit", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = fmt.Fprintf(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Forbidden","code":403,"message":%q}`, says)
+	})
+	code := b.Run(t.Context(), New(b.Deps, t.TempDir()), "list")
+	if code != output.ExitRefused || !strings.Contains(b.Everything(), says) {
+		t.Errorf("exit code %d, want what the server says in %s", code, b.Everything())
+	}
+}
+
 func TestListForPrograms(t *testing.T) {
 	b := outputtest.New(t, outputtest.Hooks{})
 	var asked []string

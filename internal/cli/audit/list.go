@@ -112,7 +112,7 @@ func (f filters) ask(ctx context.Context, connection *output.Connection, values 
 		if after > 0 {
 			request = request.Param("after", strconv.FormatUint(after, 10))
 		}
-		raw, err := request.DoRaw(ctx)
+		raw, err := output.Raw(request.Do(ctx))
 		if err != nil {
 			return nil, err
 		}

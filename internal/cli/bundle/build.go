@@ -35,7 +35,7 @@ func newBuildCommand(where *location) *cobra.Command {
 		Use:   "build --kubernetes VERSION",
 		Short: "Build a bundle from Go modules and Debian packages on this machine",
 		Long: `Build a bundle from source on this machine: Kubernetes, etcd, CoreDNS, containerd, runc, CNI plugins, flannel,
-crictl and pause, as container images and node files.
+kube-vip, crictl and pause, as container images and node files.
 
 What is taken from outside is pinned by a lock: Go modules by checksum, Debian packages by digest, the toolchains by
 version. Two builds from one lock give identical bundles, and a build refuses what differs from its lock.

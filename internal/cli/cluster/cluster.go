@@ -1,4 +1,4 @@
-// Package cluster owns the command `slipway cluster`: planning, creating, looking at and deleting clusters. It must
+// Package cluster owns the command `slipway cluster`: planning, creating, changing, looking at and deleting clusters. It must
 // never decide what an operation does: it writes what is wanted, and shows what the server makes of it.
 package cluster
 
@@ -20,10 +20,10 @@ func New(deps output.Deps) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "cluster",
 		Aliases: []string{"clusters"},
-		Short:   "Plan, create, look at and delete clusters",
+		Short:   "Plan, create, change, look at and delete clusters",
 	}
 	project := output.ProjectFlag(cmd)
-	return output.Noun(cmd, newPlan(deps, project), newCreate(deps, project), newStatus(deps, project),
+	return output.Noun(cmd, newPlan(deps, project), newCreate(deps, project), newScale(deps, project), newStatus(deps, project),
 		newList(deps, project), newKubeconfig(deps, project), newDelete(deps, project))
 }
 

@@ -1,10 +1,8 @@
 package cluster
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -59,24 +57,14 @@ func confirm(ctx context.Context, deps output.Deps, cluster *v1alpha1.Cluster, y
 		cluster.Name, len(cluster.Spec.AllHosts())); err != nil {
 		return err
 	}
-	answers := make(chan string, 1)
-	go func() {
-		// A closed input is an empty answer, which means no.
-		line, _ := bufio.NewReader(deps.Streams.In).ReadString('\n')
-		answers <- strings.TrimSpace(line)
-	}()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case answer := <-answers:
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if answer != cluster.Name {
-			return output.Refused("NotConfirmed", "", "cannot delete cluster %s: not confirmed", cluster.Name)
-		}
-		return nil
+	answer, err := readLine(ctx, deps)
+	if err != nil {
+		return err
 	}
+	if answer != cluster.Name {
+		return output.Refused("NotConfirmed", "", "cannot delete cluster %s: not confirmed", cluster.Name)
+	}
+	return nil
 }
 
 func remove(ctx context.Context, deps output.Deps, connection *output.Connection, cluster *v1alpha1.Cluster, noWait bool) error {

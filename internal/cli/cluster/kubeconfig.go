@@ -76,17 +76,15 @@ func askKubeconfig(ctx context.Context, connection *output.Connection, name stri
 	if breakGlass {
 		way = "breakglass"
 	}
-	// Not DoRaw, which loses what the server says of an error.
-	answer := connection.REST.Post().AbsPath("slipway", "v1", "projects", connection.Project, "clusters", name, way).
-		SetHeader("Accept", "application/yaml").SetHeader("Content-Type", "application/json").Body(body).Do(ctx)
-	err = answer.Error()
+	content, err := output.Raw(connection.REST.Post().AbsPath("slipway", "v1", "projects", connection.Project, "clusters", name, way).
+		SetHeader("Accept", "application/yaml").SetHeader("Content-Type", "application/json").Body(body).Do(ctx))
 	if apierrors.IsConflict(err) {
 		return nil, output.Refused("NotCreated", connection.Suggest("slipway cluster status "+name), "cannot get the kubeconfig of cluster %s: %w", name, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot get the kubeconfig of cluster %s: %w", name, err)
 	}
-	return answer.Raw()
+	return content, nil
 }
 
 // say tells in one line what the kubeconfig is and when it ends, as its first line does.

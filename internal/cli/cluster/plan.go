@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"slipway.dev/slipway/api/v1alpha1"
@@ -59,6 +58,7 @@ type planning struct {
 	name       string
 	verb       v1alpha1.Verb
 	wanted     *v1alpha1.ClusterSpec
+	parameters *v1alpha1.OperationParameters
 	format     output.Format
 }
 
@@ -66,32 +66,36 @@ func (p *planning) run(ctx context.Context) error {
 	if err := p.suits(ctx); err != nil {
 		return err
 	}
-	op := &v1alpha1.Operation{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: p.connection.Project, GenerateName: p.name + "-" + string(p.verb) + "-",
-			Labels: map[string]string{v1alpha1.LabelCluster: p.name},
-		},
-		Spec: v1alpha1.OperationSpec{Verb: p.verb, Cluster: p.name, Wanted: p.wanted},
+	op, err := p.make(ctx)
+	if err != nil {
+		return err
 	}
+	return p.show(ctx, op)
+}
+
+// make has the server make the plan, and gives the operation that holds it.
+func (p *planning) make(ctx context.Context) (*v1alpha1.Operation, error) {
+	op := newOperation(p.connection.Project, p.name, p.verb)
+	op.Spec.Wanted, op.Spec.Parameters = p.wanted, p.parameters
 	if err := p.connection.Client.Create(ctx, op); err != nil {
-		return invalid("plan", p.name, err)
+		return nil, invalid("plan", p.name, err)
 	}
 	name := op.Name
 	if _, err := fmt.Fprintf(p.deps.Streams.ErrOut, "operation %s: the server plans and looks at each host\n", name); err != nil {
-		return err
+		return nil, err
 	}
 	op, err := p.wait(ctx, name)
 	if err != nil {
-		return output.WaitError(err, "the plan of operation "+name, "look later: "+p.connection.Suggest("slipway operation show "+name))
+		return nil, output.WaitError(err, "the plan of operation "+name, "look later: "+p.connection.Suggest("slipway operation show "+name))
 	}
 	if op.Status.Phase != v1alpha1.OperationPlanned {
 		if err := output.Failures(p.deps.Streams.ErrOut, p.deps.Terminal, op.Status.Failures); err != nil {
-			return err
+			return nil, err
 		}
-		return output.Refused(string(op.Status.Phase), "mend what is named above and plan again; nothing was changed",
+		return nil, output.Refused(string(op.Status.Phase), "mend what is named above and plan again; nothing was changed",
 			"cannot plan to %s cluster %s: %s", p.verb, p.name, reason(op))
 	}
-	return p.show(ctx, op)
+	return op, nil
 }
 
 // suits refuses plans whose end is known: creating what exists, deleting what does not.
@@ -133,26 +137,29 @@ func (p *planning) wait(ctx context.Context, name string) (*v1alpha1.Operation, 
 
 // show prints the plan and how to approve it.
 func (p *planning) show(ctx context.Context, op *v1alpha1.Operation) error {
+	if err := p.print(ctx, op); err != nil || p.format.Machine() {
+		return err
+	}
+	_, err := fmt.Fprintf(p.deps.Streams.Out, "\nNothing was changed. To do exactly this:\n  %s\n",
+		p.connection.Suggest("slipway operation approve "+op.Name+" --plan "+op.Status.Plan.Hash))
+	return err
+}
+
+// print prints the plan; one that its preview refuses is an error.
+func (p *planning) print(ctx context.Context, op *v1alpha1.Operation) error {
 	view, raw, err := p.connection.Plan(ctx, op.Name)
 	if err != nil {
 		return err
 	}
-	out := p.deps.Streams.Out
 	if p.format.Machine() {
-		if err := output.PrintValue(out, p.format, json.RawMessage(raw)); err != nil {
-			return err
-		}
-		return output.PlanRefusal(view)
+		err = output.PrintValue(p.deps.Streams.Out, p.format, json.RawMessage(raw))
+	} else {
+		err = output.PrintPlan(p.deps.Streams.Out, p.deps.Terminal, view)
 	}
-	if err := output.PrintPlan(out, p.deps.Terminal, view); err != nil {
+	if err != nil {
 		return err
 	}
-	if refusal := output.PlanRefusal(view); refusal != nil {
-		return refusal
-	}
-	_, err = fmt.Fprintf(out, "\nNothing was changed. To do exactly this:\n  %s\n",
-		p.connection.Suggest("slipway operation approve "+op.Name+" --plan "+op.Status.Plan.Hash))
-	return err
+	return output.PlanRefusal(view)
 }
 
 func reason(op *v1alpha1.Operation) string {

@@ -26,7 +26,7 @@ const defaultPool = "workers"
 type specFlags struct {
 	file                                  string
 	controlPlane, workers, pools          []string
-	endpoint                              string
+	endpoint, virtualIP, backend          string
 	certSANs, labels, taints              []string
 	version, dnsDomain                    string
 	podCIDR, serviceCIDR, proxyMode       string
@@ -40,7 +40,9 @@ func (f *specFlags) add(cmd *cobra.Command) {
 	f.set = flags
 	flags.StringVarP(&f.file, "file", "f", "", "file with a Cluster, - for standard input; flags win over it")
 	flags.StringVar(&f.version, "kubernetes", "", "Kubernetes version, such as v1.36.3")
-	flags.StringSliceVar(&f.controlPlane, "control-plane", nil, "host of the control plane")
+	flags.StringSliceVar(&f.controlPlane, "control-plane", nil, "host of the control plane; repeat for three or five")
+	flags.StringVar(&f.virtualIP, "virtual-ip", "", "IP[:PORT] of the API server that moves among the control planes: a free address of their network")
+	flags.StringVar(&f.backend, "flannel-backend", "", "vxlan or host-gw (default vxlan)")
 	flags.StringSliceVar(&f.workers, "worker", nil, "host of the pool "+defaultPool+"; repeat, or separate by commas")
 	flags.StringArrayVar(&f.pools, "pool", nil, "worker pool, as NAME=HOST,HOST; repeat")
 	flags.StringVar(&f.podCIDR, "pod-cidr", "", "network of the pods (default 172.25.0.0/16)")
@@ -120,6 +122,7 @@ func (f *specFlags) apply(spec *v1alpha1.ClusterSpec) error {
 		{"pod-cidr", f.podCIDR, &spec.Network.PodCIDR},
 		{"service-cidr", f.serviceCIDR, &spec.Network.ServiceCIDR},
 		{"kube-proxy-mode", f.proxyMode, &spec.Network.KubeProxyMode},
+		{"flannel-backend", f.backend, &spec.Network.FlannelBackend},
 		{"containerd-data-dir", f.containerdDir, &spec.Runtime.DataDir},
 		{"etcd-data-dir", f.etcdDir, &spec.Components.Etcd.DataDir},
 	} {
@@ -147,26 +150,35 @@ func (f *specFlags) apply(spec *v1alpha1.ClusterSpec) error {
 		spec.Endpoint.CertSANs = f.certSANs
 	}
 	if f.set.Changed("endpoint") {
-		if err := parseEndpoint(f.endpoint, &spec.Endpoint); err != nil {
+		if err := parseEndpoint("endpoint", f.endpoint, &spec.Endpoint); err != nil {
 			return err
 		}
+	}
+	if f.set.Changed("virtual-ip") {
+		if f.set.Changed("endpoint") {
+			return output.Usagef("cannot use --virtual-ip and --endpoint together: one says who makes the endpoint")
+		}
+		if err := parseEndpoint("virtual-ip", f.virtualIP, &spec.Endpoint); err != nil {
+			return err
+		}
+		spec.Endpoint.Provider = v1alpha1.EndpointKubeVIP
 	}
 	return f.applyPools(spec)
 }
 
 // parseEndpoint reads HOST, HOST:PORT, an IPv6 address, or one in brackets with a port.
-func parseEndpoint(text string, endpoint *v1alpha1.EndpointSpec) error {
+func parseEndpoint(flag, text string, endpoint *v1alpha1.EndpointSpec) error {
 	endpoint.Host = strings.Trim(text, "[]")
 	if net.ParseIP(endpoint.Host) != nil || !strings.Contains(text, ":") {
 		return nil
 	}
 	host, port, err := net.SplitHostPort(text)
 	if err != nil {
-		return output.Usagef("cannot read --endpoint %s: %w", text, err)
+		return output.Usagef("cannot read --%s %s: %w", flag, text, err)
 	}
 	number, err := strconv.ParseInt(port, 10, 32)
 	if err != nil {
-		return output.Usagef("cannot read --endpoint %s: %q is no port", text, port)
+		return output.Usagef("cannot read --%s %s: %q is no port", flag, text, port)
 	}
 	endpoint.Host, endpoint.Port = host, int32(number)
 	return nil

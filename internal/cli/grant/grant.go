@@ -107,7 +107,7 @@ func printLent(ctx context.Context, deps output.Deps, connection *output.Connect
 		kind v1alpha1.GrantKind
 		path string
 	}{{v1alpha1.GrantHost, "hosts"}, {v1alpha1.GrantBundle, "bundles"}} {
-		raw, err := connection.REST.Get().AbsPath("slipway", "v1", "projects", connection.Project, of.path).SetHeader("Accept", "application/json").DoRaw(ctx)
+		raw, err := output.Raw(connection.REST.Get().AbsPath("slipway", "v1", "projects", connection.Project, of.path).SetHeader("Accept", "application/json").Do(ctx))
 		if err != nil {
 			return fmt.Errorf("cannot list the %s of project %s: %w", of.path, connection.Project, err)
 		}

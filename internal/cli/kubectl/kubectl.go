@@ -79,7 +79,7 @@ func (g *getter) resolve() error {
 		return err
 	}
 	if path == "" {
-		return errors.New("cannot find a server to talk to: give --kubeconfig or set KUBECONFIG")
+		return errors.New("cannot find a server to talk to: log in with `slipway login URL`, or give --kubeconfig or set KUBECONFIG")
 	}
 	g.flags.KubeConfig = &path
 	return nil

@@ -48,7 +48,7 @@ func TestWhichServer(t *testing.T) {
 		"Flag":      {reason: "--kubeconfig wins", flag: flag, env: environment, defaultPath: func() (string, error) { return fallback, nil }, want: "https://flag.test"},
 		"Env":       {reason: "then KUBECONFIG", env: environment, defaultPath: func() (string, error) { return fallback, nil }, want: "https://env.test"},
 		"Default":   {reason: "then our own default, never ~/.kube/config", defaultPath: func() (string, error) { return fallback, nil }, want: "https://default.test"},
-		"NoDefault": {reason: "without a default it says what to give", defaultPath: func() (string, error) { return "", nil }, wantErr: "give --kubeconfig"},
+		"NoDefault": {reason: "without a default it says what to give", defaultPath: func() (string, error) { return "", nil }, wantErr: "log in with `slipway login URL`, or give --kubeconfig"},
 		"Fails":     {reason: "the default's own error is shown", defaultPath: func() (string, error) { return "", errors.New("log in first") }, wantErr: "log in first"},
 	}
 	for name, tc := range cases {

@@ -40,6 +40,8 @@ type server struct {
 	mustChange, password, link string
 	challenge                  string
 	seen                       []string
+	// noDirectory is what the server answers a login with the directory with; zero sends it there.
+	noDirectory int
 }
 
 func newServer(t *testing.T) *server {
@@ -152,6 +154,10 @@ func (s *server) setup(w http.ResponseWriter, r *http.Request) {
 
 // start does what server, directory and browser do together.
 func (s *server) start(w http.ResponseWriter, r *http.Request) {
+	if s.noDirectory != 0 {
+		w.WriteHeader(s.noDirectory)
+		return
+	}
 	s.mu.Lock()
 	s.challenge = r.URL.Query().Get("challenge")
 	s.mu.Unlock()
@@ -400,6 +406,28 @@ func TestDirectoryLogin(t *testing.T) {
 		t.Fatalf("exit code %d: %s", got, b.ErrOut)
 	}
 	s.checkKubeconfig(t, b.kubeconfig, "oidc:alice@corp")
+}
+
+// TestDirectoryLoginWithout: who cannot log in that way hears so at once, and is not sent to a browser.
+func TestDirectoryLoginWithout(t *testing.T) {
+	for name, c := range map[string]struct {
+		reason string
+		status int
+		says   string
+	}{
+		"none": {reason: "the server has no directory", status: http.StatusNotFound, says: "knows no directory"},
+		"down": {reason: "the directory does not answer the server", status: http.StatusServiceUnavailable, says: "503"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			s.noDirectory = c.status
+			b := newBench(t, false)
+			if got := b.run(t, "login", s.URL, "--oidc", "--ca-fingerprint", s.fingerprint); got != output.ExitRefused ||
+				!strings.Contains(b.ErrOut.String(), c.says) || !strings.Contains(b.ErrOut.String(), "--user") || strings.Contains(b.ErrOut.String(), "Open this address") {
+				t.Errorf("%s: exit code %d: %s", c.reason, got, b.ErrOut)
+			}
+		})
+	}
 }
 
 func TestLogout(t *testing.T) {

@@ -33,6 +33,10 @@ func (c Config) directoryLogin(ctx context.Context, r *remote) (granted, error) 
 		"cli":       {strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)},
 		"challenge": {base64.RawURLEncoding.EncodeToString(digest[:])},
 	}.Encode()
+	// A person must not be sent to a browser to read there that the server has no directory.
+	if err := r.begins(ctx, start); err != nil {
+		return granted{}, errors.Join(err, listener.Close())
+	}
 	if _, err := fmt.Fprintf(c.Streams.ErrOut, "Open this address in a browser on this machine:\n  %s\n", start); err != nil {
 		return granted{}, errors.Join(err, listener.Close())
 	}
@@ -51,6 +55,30 @@ func (c Config) directoryLogin(ctx context.Context, r *remote) (granted, error) 
 	}
 	got.Identity = me.Identity
 	return got, nil
+}
+
+// begins says whether the server sends who opens that address to a directory.
+func (r *remote) begins(ctx context.Context, start *url.URL) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, start.String(), nil)
+	if err != nil {
+		return err
+	}
+	answer, err := r.client.Do(request)
+	if err != nil {
+		return fmt.Errorf("cannot reach %s: %w", r.url, err)
+	}
+	if err := answer.Body.Close(); err != nil {
+		return fmt.Errorf("cannot read the answer of %s: %w", r.url, err)
+	}
+	// The rest of the answer is a page for a browser.
+	switch answer.StatusCode {
+	case http.StatusSeeOther:
+		return nil
+	case http.StatusNotFound:
+		return output.Refused("NoDirectory", "log in with a local account, --user NAME; an administrator names the directory in Setting login", "the server knows no directory")
+	default:
+		return output.Refused("DirectoryDown", "the server's log says why; a local account still works, --user NAME", "the server cannot send you to the directory: it answers %s", answer.Status)
+	}
 }
 
 // waitForCode serves the port until a browser brings a code, and closes it.

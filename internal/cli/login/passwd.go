@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
-	"k8s.io/client-go/rest"
 
 	"slipway.dev/slipway/internal/cli/output"
 )
@@ -43,21 +42,13 @@ func newPasswd(config Config) *cobra.Command {
 	return cmd
 }
 
-// raw gives the body of an answer, and of a refusal what the server says, which Result.Raw loses.
-func raw(answer rest.Result) ([]byte, error) {
-	if err := answer.Error(); err != nil {
-		return nil, err
-	}
-	return answer.Raw()
-}
-
 // post sends a body to one of Slipway's own paths and decodes the answer into the object, if there is one.
 func post(ctx context.Context, connection *output.Connection, body, into any, path ...string) error {
 	content, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
-	answer, err := raw(connection.REST.Post().AbsPath(append([]string{"slipway", "v1"}, path...)...).
+	answer, err := output.Raw(connection.REST.Post().AbsPath(append([]string{"slipway", "v1"}, path...)...).
 		SetHeader("Accept", "application/json").SetHeader("Content-Type", "application/json").Body(content).Do(ctx))
 	if err != nil || into == nil {
 		return err

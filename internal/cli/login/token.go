@@ -74,7 +74,7 @@ func newTokenCreate(config Config) *cobra.Command {
 			var made token
 			body := map[string]any{"name": args[0], "scope": s, "expiresInHours": expires.Hours()}
 			if err := post(cmd.Context(), connection, body, &made, "me", "tokens"); err != nil {
-				return fmt.Errorf("cannot make a token: %w", err)
+				return fmt.Errorf("cannot make a token: %w", told(err))
 			}
 			if _, err := fmt.Fprintln(config.Streams.Out, made.Token); err != nil {
 				return err
@@ -99,7 +99,7 @@ func newTokenList(config Config) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		content, err := raw(connection.REST.Get().AbsPath("slipway", "v1", "me", "tokens").SetHeader("Accept", "application/json").Do(cmd.Context()))
+		content, err := output.Raw(connection.REST.Get().AbsPath("slipway", "v1", "me", "tokens").SetHeader("Accept", "application/json").Do(cmd.Context()))
 		if err != nil {
 			return fmt.Errorf("cannot list tokens: %w", err)
 		}

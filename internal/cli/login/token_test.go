@@ -17,8 +17,12 @@ func TestToken(t *testing.T) {
 	b := newBench(t, false)
 	var asked map[string]any
 	var revoked string
+	const longer = "a token lives no longer than the login that asks for it"
 	b.Mux.HandleFunc("POST /slipway/v1/me/tokens", func(w http.ResponseWriter, r *http.Request) {
-		asked = body(r)
+		if asked = body(r); asked["expiresInHours"] == 9999.0 {
+			refuse(w, 403, metav1.StatusReasonForbidden, longer)
+			return
+		}
 		answer(w, token{ID: "abc", Name: "ci", Expires: ends, Token: "slp_abc_SECRET"})
 	})
 	b.Mux.HandleFunc("GET /slipway/v1/me/tokens", func(w http.ResponseWriter, _ *http.Request) {
@@ -64,6 +68,9 @@ func TestToken(t *testing.T) {
 	}
 	if got := b.run(t, "token", "revoke", "none"); got != output.ExitNotFound {
 		t.Errorf("a token that is not there: exit code %d: %s", got, b.ErrOut)
+	}
+	if got := b.run(t, "token", "create", "long", "--expires", "9999h"); got != output.ExitRefused || !strings.Contains(b.ErrOut.String(), longer) || strings.Contains(b.ErrOut.String(), "right that is named") {
+		t.Errorf("more than is allowed: exit code %d: %s", got, b.ErrOut)
 	}
 	if got := b.run(t, "token", "create", "x", "--cluster", "dev/blue", "--project", "dev"); got != output.ExitUsage {
 		t.Errorf("limits that contradict each other: exit code %d", got)

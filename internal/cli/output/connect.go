@@ -87,6 +87,14 @@ func NewREST(config *rest.Config) (rest.Interface, error) {
 	return c, nil
 }
 
+// Raw gives the body of an answer, and of a refusal the server's own words, which Result.Raw and Request.DoRaw lose.
+func Raw(answer rest.Result) ([]byte, error) {
+	if err := answer.Error(); err != nil {
+		return nil, err
+	}
+	return answer.Raw()
+}
+
 // Scheme gives the kinds that commands use: Slipway's and Secrets.
 func Scheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()

@@ -50,8 +50,8 @@ type Preview struct {
 
 // Plan gives the plan and preview of an operation, decoded and as the server sent it.
 func (c *Connection) Plan(ctx context.Context, operation string) (*PlanView, json.RawMessage, error) {
-	raw, err := c.REST.Get().AbsPath("slipway", "v1", "projects", c.Project, "operations", operation, "plan").
-		SetHeader("Accept", "application/json").DoRaw(ctx)
+	raw, err := Raw(c.REST.Get().AbsPath("slipway", "v1", "projects", c.Project, "operations", operation, "plan").
+		SetHeader("Accept", "application/json").Do(ctx))
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot read the plan of operation %s: %w", operation, err)
 	}

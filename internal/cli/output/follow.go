@@ -98,7 +98,7 @@ func (f *Follower) ended(ctx context.Context, op *v1alpha1.Operation) (bool, err
 
 // waitsForApproval says whether a planned operation runs only when a person agrees.
 func (c *Connection) waitsForApproval(ctx context.Context, op *v1alpha1.Operation) (bool, error) {
-	if op.Spec.Wanted != nil {
+	if op.Spec.Wanted != nil && op.Spec.Generation == 0 {
 		return true, nil
 	}
 	var setting v1alpha1.Setting

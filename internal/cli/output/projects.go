@@ -17,7 +17,7 @@ import (
 
 // Projects gives the projects that the caller may see, by name. Nobody needs the right to list all of them.
 func (c *Connection) Projects(ctx context.Context) (*v1alpha1.ProjectList, error) {
-	raw, err := c.REST.Get().AbsPath("slipway", "v1", "projects").SetHeader("Accept", "application/json").DoRaw(ctx)
+	raw, err := Raw(c.REST.Get().AbsPath("slipway", "v1", "projects").SetHeader("Accept", "application/json").Do(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("cannot list projects: %w", err)
 	}

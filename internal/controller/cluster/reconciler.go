@@ -19,7 +19,7 @@ import (
 	"slipway.dev/slipway/api/v1alpha1"
 	"slipway.dev/slipway/internal/cluster"
 	"slipway.dev/slipway/internal/pki"
-	"slipway.dev/slipway/internal/plan/create"
+	"slipway.dev/slipway/internal/plan/stages"
 	"slipway.dev/slipway/internal/step/kubeadm"
 )
 
@@ -81,6 +81,27 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	return ctrl.Result{}, r.status(ctx, &c, op)
 }
 
+// newOperation gives one that is not stored yet.
+func newOperation(c *v1alpha1.Cluster, verb v1alpha1.Verb, name string) *v1alpha1.Operation {
+	op := &v1alpha1.Operation{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: c.Namespace, Name: name, Labels: map[string]string{v1alpha1.LabelCluster: c.Name, v1alpha1.LabelClusterUID: string(c.UID)},
+		},
+		Spec: v1alpha1.OperationSpec{Verb: verb, Cluster: c.Name},
+	}
+	if who := c.Annotations[v1alpha1.AnnotationRequestedBy]; who != "" && verb != v1alpha1.VerbDelete {
+		op.Annotations = map[string]string{v1alpha1.AnnotationRequestedBy: who}
+	}
+	return op
+}
+
+func (r *Reconciler) create(ctx context.Context, c *v1alpha1.Cluster, op *v1alpha1.Operation) (*v1alpha1.Operation, error) {
+	if err := r.Client.Create(ctx, op); err != nil && !apierrors.IsAlreadyExists(err) {
+		return nil, fmt.Errorf("cannot begin to %s cluster %s: %w", op.Spec.Verb, c.Name, err)
+	}
+	return op, nil
+}
+
 // operation gives the operation that creates or deletes this cluster, nil when there is none yet.
 func (r *Reconciler) operation(ctx context.Context, c *v1alpha1.Cluster, verb v1alpha1.Verb) (*v1alpha1.Operation, error) {
 	name := operationName(c, verb)
@@ -111,19 +132,7 @@ func (r *Reconciler) begin(ctx context.Context, c *v1alpha1.Cluster, verb v1alph
 	if verb == v1alpha1.VerbCreate && meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.ClusterCreated) {
 		return nil, nil // Its operation was forgotten long ago.
 	}
-	op := &v1alpha1.Operation{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: c.Namespace, Name: operationName(c, verb), Labels: map[string]string{v1alpha1.LabelCluster: c.Name, v1alpha1.LabelClusterUID: string(c.UID)},
-		},
-		Spec: v1alpha1.OperationSpec{Verb: verb, Cluster: c.Name},
-	}
-	if who := c.Annotations[v1alpha1.AnnotationRequestedBy]; who != "" && verb == v1alpha1.VerbCreate {
-		op.Annotations = map[string]string{v1alpha1.AnnotationRequestedBy: who}
-	}
-	if err := r.Client.Create(ctx, op); err != nil && !apierrors.IsAlreadyExists(err) {
-		return nil, fmt.Errorf("cannot begin to %s cluster %s: %w", verb, c.Name, err)
-	}
-	return op, nil
+	return r.create(ctx, c, newOperation(c, verb, operationName(c, verb)))
 }
 
 // delete stops what runs, has the hosts cleaned, and lets the object go when that has ended, whatever came of it:
@@ -176,10 +185,22 @@ func (r *Reconciler) status(ctx context.Context, c *v1alpha1.Cluster, op *v1alph
 	before := c.DeepCopy()
 	s := &c.Status
 	s.ObservedGeneration = c.Generation
+	created := r.created(c, op)
+	if created && c.DeletionTimestamp == nil {
+		change, err := r.change(ctx, c)
+		if err != nil {
+			return err
+		}
+		if change != nil {
+			op = change
+		} else if s.Operation != "" {
+			op = nil // The one that ran last stays named.
+		}
+		upToDate(c, change)
+	}
 	if op != nil {
 		s.Operation = op.Name
 	}
-	created := r.created(c, op)
 	if created && c.DeletionTimestamp == nil {
 		r.nodes.watch(client.ObjectKeyFromObject(c))
 		if err := r.describe(ctx, c); err != nil {
@@ -199,8 +220,14 @@ func (r *Reconciler) status(ctx context.Context, c *v1alpha1.Cluster, op *v1alph
 
 // created notes what the create operation came to, and says whether the cluster exists.
 func (r *Reconciler) created(c *v1alpha1.Cluster, op *v1alpha1.Operation) bool {
-	if meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.ClusterCreated) || op == nil || op.Spec.Verb != v1alpha1.VerbCreate {
-		return meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.ClusterCreated)
+	if meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.ClusterCreated) {
+		if c.Status.Applied == nil {
+			c.Status.Applied = c.Spec.DeepCopy() // An older server made it: nothing could be edited then.
+		}
+		return true
+	}
+	if op == nil || op.Spec.Verb != v1alpha1.VerbCreate {
+		return false
 	}
 	condition := metav1.Condition{Type: v1alpha1.ClusterCreated, Status: metav1.ConditionFalse, ObservedGeneration: c.Generation}
 	switch op.Status.Phase {
@@ -213,7 +240,13 @@ func (r *Reconciler) created(c *v1alpha1.Cluster, op *v1alpha1.Operation) bool {
 	}
 	condition.Message = op.Status.Message
 	meta.SetStatusCondition(&c.Status.Conditions, condition)
-	return condition.Status == metav1.ConditionTrue
+	if condition.Status != metav1.ConditionTrue {
+		return false
+	}
+	if c.Status.Applied = op.Spec.Wanted; c.Status.Applied == nil {
+		c.Status.Applied = c.Spec.DeepCopy()
+	}
+	return true
 }
 
 // describe fills what is fixed from creation on.
@@ -222,15 +255,15 @@ func (r *Reconciler) describe(ctx context.Context, c *v1alpha1.Cluster) error {
 		return nil
 	}
 	hosts := map[string]v1alpha1.Host{}
-	for _, name := range c.Spec.ControlPlane.Hosts {
+	for _, name := range c.Status.Applied.ControlPlane.Hosts {
 		var h v1alpha1.Host
 		if err := r.Client.Get(ctx, client.ObjectKey{Name: name}, &h); err != nil {
 			return fmt.Errorf("cannot read host %s: %w", name, err)
 		}
 		hosts[name] = h
 	}
-	c.Status.Endpoint = "https://" + create.Endpoint(c.Spec, hosts)
-	c.Status.Version = c.Spec.Kubernetes.Version
+	c.Status.Endpoint = "https://" + stages.Endpoint(*c.Status.Applied, hosts)
+	c.Status.Version = c.Status.Applied.Kubernetes.Version
 	var keys corev1.Secret
 	if err := r.Client.Get(ctx, client.ObjectKey{Namespace: v1alpha1.SystemNamespace, Name: cluster.KeysName(c.Name)}, &keys); err != nil {
 		return fmt.Errorf("cannot read the keys of cluster %s: %w", c.Name, err)
@@ -255,7 +288,7 @@ func (r *Reconciler) ready(c *v1alpha1.Cluster, created bool) {
 		if report.known {
 			c.Status.Nodes = report.nodes
 		}
-		if wanted := int32(len(c.Spec.AllHosts())); condition.Status == metav1.ConditionTrue && report.nodes.Total < wanted {
+		if wanted := int32(len(c.Status.Applied.AllHosts())); condition.Status == metav1.ConditionTrue && report.nodes.Total < wanted {
 			condition.Status, condition.Reason = metav1.ConditionFalse, "NodesMissing"
 			condition.Message = fmt.Sprintf("%d of %d hosts have joined; see operation %s", report.nodes.Total, wanted, c.Status.Operation)
 		}
@@ -267,6 +300,8 @@ func state(c *v1alpha1.Cluster, op *v1alpha1.Operation, created bool) v1alpha1.C
 	switch {
 	case c.DeletionTimestamp != nil:
 		return v1alpha1.ClusterDeleting
+	case created && op != nil && underWay(op) && op.Spec.Verb != v1alpha1.VerbCreate:
+		return v1alpha1.ClusterUpdating
 	case created && meta.IsStatusConditionFalse(c.Status.Conditions, v1alpha1.ClusterReady):
 		return v1alpha1.ClusterDegraded
 	case created:

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -135,7 +136,11 @@ func (w *world) settle() {
 
 func (w *world) picture() string {
 	w.t.Helper()
-	return fmt.Sprint(w.cluster(), w.op(createOperation), w.op(deleteOperation))
+	b, err := json.Marshal([]any{w.cluster(), w.op(createOperation), w.op(deleteOperation)})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return string(b)
 }
 
 func get[T client.Object](w *world, namespace, name string, o T) T {

@@ -56,41 +56,53 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 }
 
 func (r *Reconciler) look(ctx context.Context, g *v1alpha1.Grant) (grant.View, error) {
-	switch {
-	case g.Spec.Name == v1alpha1.GrantEverything:
+	if g.Spec.Name == v1alpha1.GrantEverything {
 		return r.count(ctx, g.Spec.Kind)
-	case g.Spec.Kind == v1alpha1.GrantHost:
-		h := &v1alpha1.Host{}
-		found, err := r.find(ctx, g.Spec, h)
-		if !found {
-			h = nil
-		}
+	}
+	switch g.Spec.Kind {
+	case v1alpha1.GrantHost:
+		h, err := find(ctx, r.client, g.Spec, &v1alpha1.Host{})
 		return grant.Host(h, g.Namespace), err
-	default:
-		b := &v1alpha1.Bundle{}
-		found, err := r.find(ctx, g.Spec, b)
-		if !found {
-			b = nil
-		}
+	case v1alpha1.GrantBundle:
+		b, err := find(ctx, r.client, g.Spec, &v1alpha1.Bundle{})
 		return grant.Bundle(b), err
+	case v1alpha1.GrantBackupLocation:
+		l, err := find(ctx, r.client, g.Spec, &v1alpha1.BackupLocation{})
+		return grant.BackupLocation(l), err
+	case v1alpha1.GrantClusterTemplate:
+		t, err := find(ctx, r.client, g.Spec, &v1alpha1.ClusterTemplate{})
+		return grant.ClusterTemplate(t), err
+	default:
+		return grant.View{}, fmt.Errorf("cannot read %s %s: that kind is not lent", g.Spec.Kind, g.Spec.Name)
 	}
 }
 
-func (r *Reconciler) find(ctx context.Context, spec v1alpha1.GrantSpec, o client.Object) (bool, error) {
-	err := r.client.Get(ctx, client.ObjectKey{Name: spec.Name}, o)
+// find reads the object into o and gives it; one that does not exist is nil.
+func find[T any, O interface {
+	*T
+	client.Object
+}](ctx context.Context, c client.Client, spec v1alpha1.GrantSpec, o O) (O, error) {
+	err := c.Get(ctx, client.ObjectKey{Name: spec.Name}, o)
 	if apierrors.IsNotFound(err) {
-		return false, nil
+		return nil, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("cannot read %s %s: %w", spec.Kind, spec.Name, err)
+		return nil, fmt.Errorf("cannot read %s %s: %w", spec.Kind, spec.Name, err)
 	}
-	return true, nil
+	return o, nil
 }
 
 func (r *Reconciler) count(ctx context.Context, kind v1alpha1.GrantKind) (grant.View, error) {
-	var list client.ObjectList = &v1alpha1.HostList{}
-	if kind == v1alpha1.GrantBundle {
+	var list client.ObjectList
+	switch kind {
+	case v1alpha1.GrantBundle:
 		list = &v1alpha1.BundleList{}
+	case v1alpha1.GrantBackupLocation:
+		list = &v1alpha1.BackupLocationList{}
+	case v1alpha1.GrantClusterTemplate:
+		list = &v1alpha1.ClusterTemplateList{}
+	default:
+		list = &v1alpha1.HostList{}
 	}
 	if err := r.client.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
 		return grant.View{}, fmt.Errorf("cannot count %ss: %w", kind, err)

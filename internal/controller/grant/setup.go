@@ -39,6 +39,8 @@ func Setup(ctx context.Context, mgr ctrl.Manager, d Deps) error {
 		For(&v1alpha1.Grant{}).
 		Watches(&v1alpha1.Host{}, r.events(v1alpha1.GrantHost)).
 		Watches(&v1alpha1.Bundle{}, r.events(v1alpha1.GrantBundle)).
+		Watches(&v1alpha1.BackupLocation{}, r.events(v1alpha1.GrantBackupLocation)).
+		Watches(&v1alpha1.ClusterTemplate{}, r.events(v1alpha1.GrantClusterTemplate)).
 		Complete(r)
 	if err != nil {
 		return fmt.Errorf("cannot set up the grant controller: %w", err)
@@ -100,6 +102,10 @@ func picture(o client.Object) string {
 		return fmt.Sprint(holder, v.Reason, v.Summary, *v.Host)
 	case *v1alpha1.Bundle:
 		return fmt.Sprint(grant.Bundle(o))
+	case *v1alpha1.BackupLocation:
+		return fmt.Sprint(grant.BackupLocation(o))
+	case *v1alpha1.ClusterTemplate:
+		return fmt.Sprint(grant.ClusterTemplate(o))
 	default:
 		return ""
 	}

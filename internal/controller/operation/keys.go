@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base32"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,7 +20,7 @@ import (
 	"slipway.dev/slipway/internal/operation"
 	"slipway.dev/slipway/internal/pki"
 	"slipway.dev/slipway/internal/plan"
-	"slipway.dev/slipway/internal/plan/create"
+	"slipway.dev/slipway/internal/plan/stages"
 	"slipway.dev/slipway/internal/step/kubeadm"
 )
 
@@ -97,27 +98,24 @@ func (r *Reconciler) dropKeys(ctx context.Context, op *v1alpha1.Operation) error
 	return cluster.DropKeys(ctx, r.Client, op.Namespace, op.Spec.Cluster)
 }
 
-// prepareCreate makes the Cluster of an approved plan and claims its hosts: the create of a claim is the lock.
-func (r *Reconciler) prepareCreate(ctx context.Context, op *v1alpha1.Operation, p *plan.Plan) error {
+// prepare makes or edits the Cluster as an approved plan says and claims its hosts: the create of a claim is the lock.
+func (r *Reconciler) prepare(ctx context.Context, op *v1alpha1.Operation, p *plan.Plan) error {
 	if err := r.stillLent(ctx, op, p); err != nil {
 		return err
 	}
-	if op.Spec.Wanted != nil {
-		c := &v1alpha1.Cluster{
-			ObjectMeta: metav1.ObjectMeta{Namespace: op.Namespace, Name: op.Spec.Cluster, Annotations: map[string]string{v1alpha1.AnnotationCreatedBy: op.Name}},
-			Spec:       *op.Spec.Wanted,
+	if op.Spec.Wanted != nil && op.Spec.Generation == 0 {
+		if err := r.declare(ctx, op); err != nil {
+			return err
 		}
-		if who := op.Annotations[v1alpha1.AnnotationRequestedBy]; who != "" {
-			c.Annotations[v1alpha1.AnnotationRequestedBy] = who
-		}
-		if err := r.Client.Create(ctx, c); err != nil && !apierrors.IsAlreadyExists(err) {
-			return fmt.Errorf("cannot create cluster %s: %w", c.Name, err)
-		}
+	}
+	uid, err := r.claimant(ctx, op)
+	if err != nil {
+		return err
 	}
 	for _, t := range p.Hosts {
 		claim := &v1alpha1.HostClaim{
 			ObjectMeta: metav1.ObjectMeta{Name: t.Name},
-			Spec:       v1alpha1.HostClaimSpec{Namespace: op.Namespace, Cluster: op.Spec.Cluster, ClusterUID: string(op.UID)},
+			Spec:       v1alpha1.HostClaimSpec{Namespace: op.Namespace, Cluster: op.Spec.Cluster, ClusterUID: uid},
 		}
 		err := r.Client.Create(ctx, claim)
 		if err == nil {
@@ -129,10 +127,38 @@ func (r *Reconciler) prepareCreate(ctx context.Context, op *v1alpha1.Operation, 
 		if err := r.Client.Get(ctx, client.ObjectKeyFromObject(claim), claim); err != nil {
 			return fault.NewTransient("APIUnreachable", fmt.Errorf("cannot read the claim of host %s: %w", t.Name, err))
 		}
-		if claim.Spec.ClusterUID != string(op.UID) {
-			return join(r.unclaim(ctx, op), fault.NewTerminal("HostClaimed", "choose another host, or delete that cluster first",
-				fmt.Errorf("cannot claim host %s: %s holds it", t.Name, create.HolderFor(op.Namespace, claim.Spec))))
+		if claim.Spec.ClusterUID != uid {
+			return join(r.unclaim(ctx, op, uid), fault.NewTerminal("HostClaimed", "choose another host, or delete that cluster first",
+				fmt.Errorf("cannot claim host %s: %s holds it", t.Name, plan.HolderFor(op.Namespace, claim.Spec))))
 		}
+	}
+	return nil
+}
+
+// declare gives the Cluster the spec that a person has approved, and makes it when it does not exist.
+func (r *Reconciler) declare(ctx context.Context, op *v1alpha1.Operation) error {
+	have, err := r.cluster(ctx, op)
+	if err != nil {
+		return err
+	}
+	if have != nil {
+		before := have.DeepCopy()
+		have.Spec = *op.Spec.Wanted
+		// One who edits it meanwhile must see that it was another cluster that the plan was read for.
+		if err := r.Client.Patch(ctx, have, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+			return fmt.Errorf("cannot edit cluster %s: %w", have.Name, err)
+		}
+		return nil
+	}
+	c := &v1alpha1.Cluster{
+		ObjectMeta: metav1.ObjectMeta{Namespace: op.Namespace, Name: op.Spec.Cluster, Annotations: map[string]string{v1alpha1.AnnotationCreatedBy: op.Name}},
+		Spec:       *op.Spec.Wanted,
+	}
+	if who := op.Annotations[v1alpha1.AnnotationRequestedBy]; who != "" {
+		c.Annotations[v1alpha1.AnnotationRequestedBy] = who
+	}
+	if err := r.Client.Create(ctx, c); err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("cannot create cluster %s: %w", c.Name, err)
 	}
 	return nil
 }
@@ -144,7 +170,7 @@ func (r *Reconciler) stillLent(ctx context.Context, op *v1alpha1.Operation, p *p
 	if err != nil {
 		return err
 	}
-	in := create.Input{Grants: grants}
+	in := stages.Input{Grants: grants}
 	for _, t := range p.Hosts {
 		if in.Lends(v1alpha1.GrantHost, t.Name) {
 			continue
@@ -153,7 +179,7 @@ func (r *Reconciler) stillLent(ctx context.Context, op *v1alpha1.Operation, p *p
 		if err := r.Client.Get(ctx, client.ObjectKey{Name: t.Name}, &claim); client.IgnoreNotFound(err) != nil {
 			return fault.NewTransient("APIUnreachable", fmt.Errorf("cannot read the claim of host %s: %w", t.Name, err))
 		}
-		if claim.Spec.Namespace != op.Namespace || claim.Spec.ClusterUID != string(op.UID) {
+		if claim.Spec.Namespace != op.Namespace || claim.Spec.Cluster != op.Spec.Cluster {
 			return fault.NewTerminal("NotLent", "ask a system administrator for a Grant of Host "+t.Name+" in project "+op.Namespace,
 				fmt.Errorf("cannot claim host %s: it is not lent to project %s", t.Name, op.Namespace))
 		}
@@ -162,13 +188,13 @@ func (r *Reconciler) stillLent(ctx context.Context, op *v1alpha1.Operation, p *p
 }
 
 // unclaim gives back what a claim of several hosts got before it failed: nothing was changed on them.
-func (r *Reconciler) unclaim(ctx context.Context, op *v1alpha1.Operation) error {
+func (r *Reconciler) unclaim(ctx context.Context, op *v1alpha1.Operation, uid string) error {
 	claims, err := r.claims(ctx, op)
 	if err != nil {
 		return err
 	}
 	for i, c := range claims {
-		if c.Spec.ClusterUID != string(op.UID) || c.Spec.Epoch > 0 {
+		if c.Spec.ClusterUID != uid || c.Spec.Epoch > 0 {
 			continue
 		}
 		if err := r.Client.Delete(ctx, &claims[i]); client.IgnoreNotFound(err) != nil {
@@ -187,7 +213,12 @@ func join(first, second error) error {
 }
 
 // release gives back the hosts that a delete has cleaned, and marks those that it could not reach.
+//
+// One that scales gives back hosts only once it has done everything: a retry would clean them again, whoever has them then.
 func (r *Reconciler) release(ctx context.Context, op *v1alpha1.Operation) error {
+	if op.Spec.Verb == v1alpha1.VerbScale && op.Status.Phase != v1alpha1.OperationSucceeded {
+		return nil
+	}
 	if op.Status.Phase == v1alpha1.OperationAborted || op.Status.StartedAt == nil {
 		return nil
 	}
@@ -197,6 +228,9 @@ func (r *Reconciler) release(ctx context.Context, op *v1alpha1.Operation) error 
 	}
 	for i := range claims {
 		c := &claims[i]
+		if op.Spec.Verb == v1alpha1.VerbScale && slices.Contains(op.Spec.Wanted.AllHosts(), c.Name) {
+			continue
+		}
 		// One that came later belongs to a new cluster of the same name.
 		if c.CreationTimestamp.After(op.Status.StartedAt.Time) {
 			continue
@@ -205,7 +239,7 @@ func (r *Reconciler) release(ctx context.Context, op *v1alpha1.Operation) error 
 		if err != nil {
 			return err
 		}
-		if !cleaned {
+		if !cleaned || lost(op, c.Name) {
 			if c.Annotations[v1alpha1.AnnotationNeedsCleaning] == op.Name {
 				continue
 			}
@@ -221,6 +255,11 @@ func (r *Reconciler) release(ctx context.Context, op *v1alpha1.Operation) error 
 		}
 	}
 	return nil
+}
+
+// lost says whether a person has confirmed that a host is gone, so that nothing was cleaned there.
+func lost(op *v1alpha1.Operation, host string) bool {
+	return op.Spec.Parameters != nil && slices.Contains(op.Spec.Parameters.Lost, host)
 }
 
 // cleaned says whether every step of a delete is done on a host.

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,81 +20,147 @@ import (
 	"slipway.dev/slipway/internal/plan"
 	"slipway.dev/slipway/internal/plan/create"
 	"slipway.dev/slipway/internal/plan/delete"
+	"slipway.dev/slipway/internal/plan/scale"
+	"slipway.dev/slipway/internal/plan/stages"
 	"slipway.dev/slipway/internal/step"
 )
+
+// planners are the verbs whose plan is made from a spec and what is known of its hosts.
+func planners() map[v1alpha1.Verb]func(stages.Input) (*plan.Plan, error) {
+	return map[v1alpha1.Verb]func(stages.Input) (*plan.Plan, error){
+		v1alpha1.VerbCreate: create.Plan,
+		v1alpha1.VerbScale:  scale.Plan,
+	}
+}
 
 func (r *Reconciler) makePlan(ctx context.Context, op *v1alpha1.Operation) (*plan.Plan, error) {
 	if op.Spec.Verb == v1alpha1.VerbDelete {
 		return r.planDelete(ctx, op)
 	}
-	return r.planCreate(ctx, op)
+	planner := planners()[op.Spec.Verb]
+	if planner == nil {
+		return nil, fault.NewTerminal("UnknownVerb", "", fmt.Errorf("cannot plan to %s cluster %s: this server does not know how", op.Spec.Verb, op.Spec.Cluster))
+	}
+	in, err := r.observe(ctx, op)
+	if err != nil {
+		return nil, err
+	}
+	return planner(in)
 }
 
-func (r *Reconciler) planCreate(ctx context.Context, op *v1alpha1.Operation) (*plan.Plan, error) {
-	in := create.Input{
-		Namespace: op.Namespace, Name: op.Spec.Cluster, UID: string(op.UID), Secret: cluster.KeysName(op.Spec.Cluster),
+// observe gathers what a plan is made from.
+func (r *Reconciler) observe(ctx context.Context, op *v1alpha1.Operation) (stages.Input, error) {
+	in := stages.Input{
+		Namespace: op.Namespace, Name: op.Spec.Cluster, Secret: cluster.KeysName(op.Spec.Cluster),
 		Hosts: map[string]v1alpha1.Host{}, Claims: map[string]v1alpha1.HostClaimSpec{}, Platform: map[string]string{},
 		PlatformCA: r.Platform.CA, ServerMachineID: r.Platform.MachineID, Systems: r.Systems,
 	}
-	spec, err := r.wanted(ctx, op)
-	if err != nil {
-		return nil, err
+	if op.Spec.Parameters != nil {
+		in.Parameters = *op.Spec.Parameters
 	}
-	in.Spec = spec
+	err := r.observeClaims(ctx, op, &in)
+	if err != nil {
+		return in, err
+	}
+	if in.Spec, in.Applied, err = r.wanted(ctx, op); err != nil {
+		return in, err
+	}
 	if in.Grants, err = r.grants(ctx, op.Namespace); err != nil {
-		return nil, err
+		return in, err
 	}
 	if err := r.observeHosts(ctx, &in); err != nil {
-		return nil, err
+		return in, err
 	}
 	if in.Lends(v1alpha1.GrantBundle, in.Spec.Kubernetes.Version) {
 		if in.Bundle, in.BundleProblem, err = r.Bundle(ctx, in.Spec.Kubernetes.Version); err != nil {
-			return nil, err
+			return in, err
 		}
 	}
 	if in.TimeServers, err = r.timeServers(ctx); err != nil {
-		return nil, err
+		return in, err
 	}
 	precheck, err := r.setting(ctx, v1alpha1.SettingPrecheck)
 	if err != nil {
-		return nil, err
+		return in, err
 	}
 	if precheck.Precheck != nil {
 		in.Precheck = *precheck.Precheck
 	}
-	if err := r.mintKeys(ctx, op); err != nil {
-		return nil, err
-	}
-	return create.Plan(in)
+	return in, r.mintKeys(ctx, op)
 }
 
-// wanted gives the spec to create. A cluster of the same name elsewhere is a Terminal error.
-func (r *Reconciler) wanted(ctx context.Context, op *v1alpha1.Operation) (v1alpha1.ClusterSpec, error) {
+// observeClaims finds the hosts that the cluster holds, and the UID that they are marked and claimed with.
+func (r *Reconciler) observeClaims(ctx context.Context, op *v1alpha1.Operation, in *stages.Input) error {
+	if op.Spec.Verb != v1alpha1.VerbCreate {
+		claims, err := r.claims(ctx, op)
+		if err != nil {
+			return err
+		}
+		for _, c := range claims {
+			if c.Annotations[v1alpha1.AnnotationNeedsCleaning] == "" {
+				in.Claims[c.Name] = c.Spec
+			}
+		}
+	}
+	var err error
+	in.UID, err = r.claimant(ctx, op)
+	return err
+}
+
+// claimant gives the UID that a cluster's hosts are claimed with: that of the operation which created it.
+func (r *Reconciler) claimant(ctx context.Context, op *v1alpha1.Operation) (string, error) {
+	if op.Spec.Verb == v1alpha1.VerbCreate {
+		return string(op.UID), nil
+	}
+	claims, err := r.claims(ctx, op)
+	if err != nil {
+		return "", err
+	}
+	for _, c := range claims {
+		if c.Annotations[v1alpha1.AnnotationNeedsCleaning] == "" {
+			return c.Spec.ClusterUID, nil
+		}
+	}
+	return "", fault.NewTerminal("NotCreated", "create the cluster first", fmt.Errorf("cannot %s cluster %s: it holds no host", op.Spec.Verb, op.Spec.Cluster))
+}
+
+// wanted gives the spec to bring about and the one that is there, nil when there is none yet. A cluster of the same name
+// elsewhere is a Terminal error.
+func (r *Reconciler) wanted(ctx context.Context, op *v1alpha1.Operation) (v1alpha1.ClusterSpec, *v1alpha1.ClusterSpec, error) {
+	var none v1alpha1.ClusterSpec
 	var all v1alpha1.ClusterList
 	if err := r.Client.List(ctx, &all, client.MatchingFields{"metadata.name": op.Spec.Cluster}); err != nil {
-		return v1alpha1.ClusterSpec{}, fault.NewTransient("APIUnreachable", fmt.Errorf("cannot list clusters: %w", err))
+		return none, nil, fault.NewTransient("APIUnreachable", fmt.Errorf("cannot list clusters: %w", err))
 	}
 	var own *v1alpha1.Cluster
 	for i, c := range all.Items {
 		switch {
 		case c.Name != op.Spec.Cluster:
 		case c.Namespace != op.Namespace:
-			return v1alpha1.ClusterSpec{}, fault.NewTerminal("NameTaken", "choose another name: cluster names are unique in the platform",
-				fmt.Errorf("cannot create cluster %s: another project has one of that name", c.Name))
+			return none, nil, fault.NewTerminal("NameTaken", "choose another name: cluster names are unique in the platform",
+				fmt.Errorf("cannot %s cluster %s: another project has one of that name", op.Spec.Verb, op.Spec.Cluster))
 		default:
 			own = &all.Items[i]
 		}
 	}
+	creates := op.Spec.Verb == v1alpha1.VerbCreate
 	switch {
-	case own == nil && op.Spec.Wanted == nil:
-		return v1alpha1.ClusterSpec{}, fault.NewTerminal("NotFound", "", fmt.Errorf("cannot create cluster %s: %w", op.Spec.Cluster, errNoCluster))
-	case own != nil && op.Spec.Wanted != nil && own.Annotations[v1alpha1.AnnotationCreatedBy] != op.Name:
-		return v1alpha1.ClusterSpec{}, fault.NewTerminal("NameTaken", "choose another name, or delete that cluster first",
+	case own == nil && (op.Spec.Wanted == nil || !creates):
+		return none, nil, fault.NewTerminal("NotFound", "", fmt.Errorf("cannot %s cluster %s: %w", op.Spec.Verb, op.Spec.Cluster, errNoCluster))
+	case creates && own != nil && op.Spec.Wanted != nil && op.Spec.Generation == 0 && own.Annotations[v1alpha1.AnnotationCreatedBy] != op.Name:
+		return none, nil, fault.NewTerminal("NameTaken", "choose another name, or delete that cluster first",
 			fmt.Errorf("cannot create cluster %s: it exists", own.Name))
+	case !creates && own.Status.Applied == nil:
+		return none, nil, fault.NewTerminal("NotCreated", "create the cluster first; retry its create operation if that failed",
+			fmt.Errorf("cannot %s cluster %s: it is not created yet", op.Spec.Verb, own.Name))
+	case creates && op.Spec.Wanted != nil:
+		return *op.Spec.Wanted, nil, nil
+	case creates:
+		return own.Spec, nil, nil
 	case op.Spec.Wanted != nil:
-		return *op.Spec.Wanted, nil
+		return *op.Spec.Wanted, own.Status.Applied, nil
 	default:
-		return own.Spec, nil
+		return *own.Status.Applied, own.Status.Applied, nil
 	}
 }
 
@@ -111,13 +179,16 @@ func (r *Reconciler) grants(ctx context.Context, project string) ([]v1alpha1.Gra
 	return specs, nil
 }
 
-func (r *Reconciler) observeHosts(ctx context.Context, in *create.Input) error {
+func (r *Reconciler) observeHosts(ctx context.Context, in *stages.Input) error {
 	platform, err := r.platformAddress(ctx)
 	if err != nil {
 		return err
 	}
-	for _, name := range in.Spec.AllHosts() {
-		if !in.Lends(v1alpha1.GrantHost, name) {
+	names := slices.AppendSeq(in.Spec.AllHosts(), maps.Keys(in.Claims))
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		_, own := in.Claims[name]
+		if !own && !in.Lends(v1alpha1.GrantHost, name) {
 			continue // Not even an error about it may tell whether it exists.
 		}
 		var h v1alpha1.Host
@@ -131,6 +202,9 @@ func (r *Reconciler) observeHosts(ctx context.Context, in *create.Input) error {
 		in.Hosts[name] = h
 		if in.Platform[name], err = platform(h.Status.InternalAddress); err != nil {
 			return fault.NewTerminal("PlatformAddressUnknown", "set spec.platform.address of Setting platform", err)
+		}
+		if own {
+			continue
 		}
 		var claim v1alpha1.HostClaim
 		err = r.Client.Get(ctx, client.ObjectKey{Name: name}, &claim)

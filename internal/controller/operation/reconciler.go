@@ -24,7 +24,7 @@ import (
 	"slipway.dev/slipway/internal/host"
 	"slipway.dev/slipway/internal/operation"
 	"slipway.dev/slipway/internal/plan"
-	"slipway.dev/slipway/internal/plan/create"
+	"slipway.dev/slipway/internal/plan/stages"
 )
 
 const (
@@ -56,7 +56,7 @@ type Deps struct {
 	// Platform tells how hosts reach the server.
 	Platform Platform
 	// Systems are the operating systems that hosts may run.
-	Systems []create.System
+	Systems []stages.System
 }
 
 // Platform says how hosts reach this server.
@@ -194,7 +194,7 @@ func (r *Reconciler) approveAndStart(ctx context.Context, op *v1alpha1.Operation
 		return ctrl.Result{}, err
 	}
 	if needed && op.Spec.ApprovedPlan != op.Status.Plan.Hash {
-		if op.Spec.Wanted == nil {
+		if op.Spec.Wanted == nil || op.Spec.Generation > 0 {
 			return ctrl.Result{}, nil
 		}
 		left := time.Until(op.CreationTimestamp.Add(unapprovedLife))
@@ -262,8 +262,8 @@ func (r *Reconciler) needsApproval(ctx context.Context, op *v1alpha1.Operation) 
 		c, err := r.cluster(ctx, op)
 		return err == nil && c != nil && c.DeletionTimestamp == nil, err
 	}
-	if op.Spec.Wanted != nil {
-		return true, nil
+	if op.Spec.Wanted != nil && op.Spec.Generation == 0 {
+		return true, nil // A plan to read: nothing was asked for yet.
 	}
 	setting, err := r.setting(ctx, v1alpha1.SettingApproval)
 	if err != nil || setting.Approval == nil {
@@ -283,8 +283,8 @@ func (r *Reconciler) start(ctx context.Context, op *v1alpha1.Operation, p *plan.
 			s.Phase, s.Message = v1alpha1.OperationQueued, "waits for operation "+other
 		})
 	}
-	if op.Spec.Verb == v1alpha1.VerbCreate {
-		if err := r.prepareCreate(ctx, op, p); err != nil {
+	if op.Spec.Verb != v1alpha1.VerbDelete {
+		if err := r.prepare(ctx, op, p); err != nil {
 			if fault.ClassOf(err) == fault.Transient {
 				return err
 			}
@@ -358,7 +358,7 @@ func (r *Reconciler) finish(ctx context.Context, op *v1alpha1.Operation) error {
 	if !op.Status.Phase.Ended() {
 		return nil
 	}
-	if op.Spec.Verb == v1alpha1.VerbDelete {
+	if op.Spec.Verb == v1alpha1.VerbDelete || op.Spec.Verb == v1alpha1.VerbScale {
 		if err := r.release(ctx, op); err != nil {
 			return err
 		}

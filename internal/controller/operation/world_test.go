@@ -27,7 +27,7 @@ import (
 	"slipway.dev/slipway/internal/bundle"
 	"slipway.dev/slipway/internal/operation"
 	"slipway.dev/slipway/internal/plan"
-	"slipway.dev/slipway/internal/plan/create"
+	"slipway.dev/slipway/internal/plan/stages"
 )
 
 // engine stands in for the real one: it writes what the real one writes, and ends at once unless told otherwise.
@@ -164,7 +164,7 @@ func (w *world) restart() {
 			return manifest(), "", nil
 		},
 		Platform: Platform{Address: func(string) (string, error) { return "10.9.0.1:8443", nil }, Port: 8443, CA: "a certificate", MachineID: "server"},
-		Systems:  []create.System{{ID: "debian", Versions: []string{"12"}, KernelMin: "3.10"}},
+		Systems:  []stages.System{{ID: "debian", Versions: []string{"12"}, KernelMin: "3.10"}},
 	})
 }
 

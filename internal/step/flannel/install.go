@@ -25,6 +25,8 @@ type Install struct {
 	Image string `json:"image"`
 	// PodCIDR is the cluster's pod network.
 	PodCIDR string `json:"podCIDR"`
+	// Backend is vxlan, which "" means too, or host-gw.
+	Backend string `json:"backend,omitempty"`
 	// APIHost and APIPort are the cluster's endpoint.
 	APIHost string `json:"apiHost"`
 	APIPort string `json:"apiPort"`
@@ -101,10 +103,16 @@ func (i Install) wanted() ([]*unstructured.Unstructured, error) {
 }
 
 // ConfigureNode writes the CNI configuration of one node, for the pod network that the cluster gave it.
-type ConfigureNode struct{}
+type ConfigureNode struct {
+	// Backend is vxlan, which "" means too, or host-gw.
+	Backend string `json:"backend,omitempty"`
+}
 
 // vxlanOverhead is what VXLAN over IPv4 takes of each packet, in bytes.
 const vxlanOverhead = 50
+
+// hostGateway is the backend that routes between hosts of one layer-2 network, without a header of its own.
+const hostGateway = "host-gw"
 
 // ID is stored in plans.
 func (ConfigureNode) ID() step.ID { return "flannel.configure-node/v1" }
@@ -152,7 +160,10 @@ func (c ConfigureNode) file(ctx context.Context, r step.Reader) (host.File, erro
 		},
 	}
 	if r.Target.MTU > 0 {
-		bridge["mtu"] = r.Target.MTU - vxlanOverhead
+		bridge["mtu"] = r.Target.MTU
+		if c.Backend != hostGateway {
+			bridge["mtu"] = r.Target.MTU - vxlanOverhead
+		}
 	}
 	b, err := json.MarshalIndent(map[string]any{
 		"cniVersion": "1.0.0", "name": "slipway",

@@ -3,6 +3,7 @@
 package flannel
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 
@@ -22,7 +23,7 @@ const (
 // objects renders everything flannel needs in the cluster, in the order in which it is applied.
 func objects(i Install) ([]client.Object, error) {
 	network, err := json.Marshal(map[string]any{
-		"Network": i.PodCIDR, "EnableNFTables": false, "Backend": map[string]any{"Type": "vxlan"},
+		"Network": i.PodCIDR, "EnableNFTables": false, "Backend": map[string]any{"Type": cmp.Or(i.Backend, "vxlan")},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot encode flannel's network: %w", err)

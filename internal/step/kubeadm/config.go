@@ -24,6 +24,8 @@ const (
 	Program = "/usr/local/bin/kubeadm"
 	// ConfigPath holds kubeadm's configuration; it contains the bootstrap token, so only root reads it.
 	ConfigPath = "/etc/kubernetes/kubeadm.yaml"
+	// EtcdConfigPath is ConfigPath with what only etcd's first start needs.
+	EtcdConfigPath = "/etc/kubernetes/kubeadm-etcd.yaml"
 	// DiscoveryPath tells a joining node where the API is and which authority it must trust. We know both before the
 	// cluster exists, so nobody waits for the controller manager to sign the public cluster information.
 	DiscoveryPath = "/etc/kubernetes/discovery.conf"
@@ -69,6 +71,32 @@ type Configure struct {
 	// Token is the bootstrap token, and CA the certificate authority that a joining node trusts.
 	Token step.SecretRef `json:"token"`
 	CA    step.SecretRef `json:"ca"`
+	// Etcd says which members etcd finds when it first starts; nil means itself alone.
+	Etcd *EtcdStart `json:"etcd,omitempty"`
+}
+
+// EtcdStart says how etcd first starts on a control plane that is not alone. The configuration that kubeadm stores in the
+// cluster must not keep it: it is true once.
+type EtcdStart struct {
+	// Members are those of the cluster, the host itself among them: NAME=https://ADDRESS:2380.
+	Members []string `json:"members"`
+	// Existing says that the other members run already.
+	Existing bool `json:"existing,omitempty"`
+}
+
+// arguments gives those of etcd's command line.
+func (e *EtcdStart) arguments() []map[string]string {
+	if e == nil {
+		return nil
+	}
+	state := "new"
+	if e.Existing {
+		state = "existing"
+	}
+	return []map[string]string{
+		{"name": "initial-cluster", "value": strings.Join(e.Members, ",")},
+		{"name": "initial-cluster-state", "value": state},
+	}
 }
 
 // ID is stored in plans.
@@ -107,13 +135,16 @@ func (c Configure) Apply(ctx context.Context, w step.Writer) error {
 }
 
 func (c Configure) files(ctx context.Context, secrets step.Secrets, t step.Target) (map[string]host.File, error) {
-	config, err := c.file(ctx, secrets, t)
+	config, err := c.file(ctx, secrets, t, nil)
 	if err != nil {
 		return nil, err
 	}
 	files := map[string]host.File{ConfigPath: config}
 	if t.ControlPlane {
-		return files, nil
+		if c.Etcd != nil {
+			files[EtcdConfigPath], err = c.file(ctx, secrets, t, c.Etcd)
+		}
+		return files, err
 	}
 	token, err := secrets.Secret(ctx, c.Token)
 	if err != nil {
@@ -137,7 +168,7 @@ func (c Configure) files(ctx context.Context, secrets step.Secrets, t step.Targe
 	return files, nil
 }
 
-func (c Configure) file(ctx context.Context, secrets step.Secrets, t step.Target) (host.File, error) {
+func (c Configure) file(ctx context.Context, secrets step.Secrets, t step.Target, etcd *EtcdStart) (host.File, error) {
 	token, err := secrets.Secret(ctx, c.Token)
 	if err != nil {
 		return host.File{}, fmt.Errorf("cannot read the bootstrap token: %w", err)
@@ -145,7 +176,7 @@ func (c Configure) file(ctx context.Context, secrets step.Secrets, t step.Target
 	documents := []map[string]any{joinConfiguration(c.Settings, t, string(token))}
 	if t.ControlPlane {
 		documents = []map[string]any{
-			initConfiguration(c.Settings, t, string(token)), clusterConfiguration(c.Settings),
+			initConfiguration(c.Settings, t, string(token)), clusterConfiguration(c.Settings, etcd),
 			kubeletConfiguration(c.Settings), proxyConfiguration(c.Settings),
 		}
 	}
@@ -206,14 +237,18 @@ func nodeRegistration(s Settings, t step.Target) map[string]any {
 	}
 }
 
-func clusterConfiguration(s Settings) map[string]any {
+func clusterConfiguration(s Settings, start *EtcdStart) map[string]any {
+	etcd := map[string]any{"dataDir": s.EtcdDataDir, "imageTag": s.EtcdTag}
+	if start != nil {
+		etcd["extraArgs"] = start.arguments()
+	}
 	return map[string]any{
 		"apiVersion": apiVersion, "kind": "ClusterConfiguration",
 		"clusterName": s.Name, "kubernetesVersion": s.Version, "controlPlaneEndpoint": s.Endpoint,
 		"imageRepository": "registry.k8s.io", "encryptionAlgorithm": "ECDSA-P256",
 		"networking": map[string]any{"podSubnet": s.PodCIDR, "serviceSubnet": s.ServiceCIDR, "dnsDomain": s.DNSDomain},
 		"apiServer":  map[string]any{"certSANs": append([]string{}, s.CertSANs...)},
-		"etcd":       map[string]any{"local": map[string]any{"dataDir": s.EtcdDataDir, "imageTag": s.EtcdTag}},
+		"etcd":       map[string]any{"local": etcd},
 		"dns":        map[string]any{"imageTag": s.DNSTag},
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"net/url"
 	"strings"
 
 	"k8s.io/client-go/tools/clientcmd"
@@ -40,13 +42,24 @@ func (k Kubeconfigs) Check(ctx context.Context, r step.Reader) (step.Drift, erro
 		if err != nil {
 			return nil, err
 		}
-		if name == "admin.conf" || name == "kubelet.conf" {
+		switch {
+		case name == "admin.conf", name == "kubelet.conf" && have != k.local(r.Target):
 			drift.Want(path, have, k.Server)
-		} else if have == "" {
+		case have == "":
 			drift.Want(path, "", "present")
 		}
 	}
 	return drift, nil
+}
+
+// local is what kubeadm may put into kubelet.conf instead: the API server of the control plane itself, which is no newer
+// than its kubelet during an upgrade.
+func (k Kubeconfigs) local(t step.Target) string {
+	endpoint, err := url.Parse(k.Server)
+	if err != nil {
+		return ""
+	}
+	return "https://" + net.JoinHostPort(t.Address, endpoint.Port())
 }
 
 // Apply removes what does not fit, since kubeadm refuses to overwrite it, and lets kubeadm make the rest.
@@ -90,6 +103,8 @@ type Manifests struct {
 	EtcdTag string `json:"etcdTag"`
 	// EtcdDataDir is where etcd keeps its data.
 	EtcdDataDir string `json:"etcdDataDir"`
+	// Etcd says which members etcd finds when it first starts; nil means itself alone.
+	Etcd *EtcdStart `json:"etcd,omitempty"`
 }
 
 // ID is stored in plans.
@@ -104,8 +119,12 @@ func (Manifests) Gives() []step.Output { return []step.Output{step.ControlPlaneM
 // Check reads which images and data directory the manifests name.
 func (m Manifests) Check(ctx context.Context, r step.Reader) (step.Drift, error) {
 	var drift step.Drift
+	etcd := []string{":" + m.EtcdTag, "--data-dir=" + m.EtcdDataDir}
+	for _, a := range m.Etcd.arguments() {
+		etcd = append(etcd, "--"+a["name"]+"="+a["value"])
+	}
 	for name, wants := range map[string][]string{
-		"etcd":                    {":" + m.EtcdTag, "--data-dir=" + m.EtcdDataDir},
+		"etcd":                    etcd,
 		"kube-apiserver":          {":" + m.Version},
 		"kube-controller-manager": {":" + m.Version},
 		"kube-scheduler":          {":" + m.Version},
@@ -126,7 +145,11 @@ func (m Manifests) Check(ctx context.Context, r step.Reader) (step.Drift, error)
 
 // Apply lets kubeadm write them.
 func (m Manifests) Apply(ctx context.Context, w step.Writer) error {
-	if err := runPhase(ctx, w, "init", "etcd", "local"); err != nil {
+	config := ConfigPath
+	if m.Etcd != nil {
+		config = EtcdConfigPath
+	}
+	if err := runPhaseWith(ctx, w, config, "init", "etcd", "local"); err != nil {
 		return err
 	}
 	return runPhase(ctx, w, "init", "control-plane", "all")
@@ -179,7 +202,7 @@ type ServeAPI struct{}
 func (ServeAPI) ID() step.ID { return "kubeadm.serve-api/v1" }
 
 // Gives tells what later steps find.
-func (ServeAPI) Gives() []step.Output { return []step.Output{step.API} }
+func (ServeAPI) Gives() []step.Output { return []step.Output{step.ServedAPI, step.API} }
 
 // Needs tells what must be there.
 func (ServeAPI) Needs() []step.Output { return []step.Output{step.ControlPlaneManifests} }

@@ -160,7 +160,11 @@ func (c Certificates) Apply(ctx context.Context, w step.Writer) error {
 }
 
 func runPhase(ctx context.Context, w step.Writer, command string, phase ...string) error {
-	argv := slices.Concat([]string{Program, command, "phase"}, phase, []string{"--config", ConfigPath})
+	return runPhaseWith(ctx, w, ConfigPath, command, phase...)
+}
+
+func runPhaseWith(ctx context.Context, w step.Writer, config, command string, phase ...string) error {
+	argv := slices.Concat([]string{Program, command, "phase"}, phase, []string{"--config", config})
 	if _, err := w.Run(ctx, host.Command{Argv: argv}); err != nil {
 		return fmt.Errorf("cannot run kubeadm's phase %s: %w", strings.Join(phase, " "), err)
 	}

@@ -1,5 +1,5 @@
-// Package node owns the steps that wait for what a cluster does by itself, on its nodes and in its workloads.
-// It must never change a host.
+// Package node owns the steps that take nodes in and out of a cluster, and those that wait for what it does by itself, on its
+// nodes and in its workloads. It must never change a host.
 package node
 
 import (

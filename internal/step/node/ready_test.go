@@ -15,7 +15,10 @@ import (
 	"slipway.dev/slipway/internal/step"
 )
 
-type reader struct{ client.Reader }
+type reader struct {
+	client.Reader
+	step.EtcdReader // nil: no step here asks etcd
+}
 
 func (reader) Ready(context.Context, string) error { return nil }
 
@@ -61,7 +64,7 @@ func TestWaiting(t *testing.T) {
 			if tc.have != nil {
 				b = b.WithObjects(tc.have)
 			}
-			drift, err := tc.step.Check(t.Context(), step.Reader{Target: step.Target{Name: "w1"}, Cluster: reader{b.Build()}})
+			drift, err := tc.step.Check(t.Context(), step.Reader{Target: step.Target{Name: "w1"}, Cluster: reader{Reader: b.Build()}})
 			got := ""
 			if err != nil {
 				got = fault.ReasonOf(err)

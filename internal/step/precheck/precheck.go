@@ -53,6 +53,8 @@ type Look struct {
 	Names []string `json:"names,omitempty"`
 	// Peers are HOST:PORT of the other hosts' sshd.
 	Peers []string `json:"peers,omitempty"`
+	// Free are HOST:PORT where nothing may answer yet.
+	Free []string `json:"free,omitempty"`
 	// CA is the certificate authority of the server, PEM. Without one nobody asks who answers at the server's address.
 	CA string `json:"ca,omitempty"`
 }
@@ -74,7 +76,7 @@ func (l Look) Check(ctx context.Context, r step.Reader) (step.Drift, error) {
 	if owner != "" {
 		p.add("leftovers", "the marker of cluster "+owner, "a host of no cluster")
 	}
-	for _, look := range []func(context.Context, step.Reader, *problems) error{l.ports, l.leftovers, l.names, l.reach} {
+	for _, look := range []func(context.Context, step.Reader, *problems) error{l.ports, l.leftovers, l.names, l.reach, l.free} {
 		if err := look(ctx, r, p); err != nil {
 			return nil, err
 		}
@@ -162,6 +164,26 @@ func (l Look) reach(ctx context.Context, r step.Reader, p *problems) error {
 			p.add("server", "no way to the server at "+to+": "+detail, "the server's registry reachable; set the address in Setting platform")
 		} else {
 			p.add("peer", "no way to "+to+": "+detail, "the hosts of a cluster reach each other")
+		}
+	}
+	return nil
+}
+
+// freeSeconds is how long an address may stay silent before it is taken for free.
+const freeSeconds = 1
+
+// free proves that nobody has the addresses that are to be the cluster's: a refusal is an answer too.
+func (l Look) free(ctx context.Context, r step.Reader, p *problems) error {
+	if !r.Target.ControlPlane {
+		return nil // A control plane that is marked is not asked again, but a worker may be when the cluster already serves.
+	}
+	for _, to := range l.Free {
+		ok, detail, err := host.QueryReach(ctx, r, to, freeSeconds)
+		if err != nil {
+			return err
+		}
+		if ok || strings.Contains(strings.ToLower(detail), "refused") {
+			p.add("endpoint", "another machine answers at "+to, "an address that nobody has")
 		}
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -171,8 +172,13 @@ func isCommandError(err error) bool {
 	return errors.As(err, &c)
 }
 
-// Network removes the links and firewall rules of the pod network and of kube-proxy.
-type Network struct{}
+// Network removes the links, routes and firewall rules of the pod network and of kube-proxy, and the address of the cluster.
+type Network struct {
+	// Endpoint is the IP that moved among the control planes; "" when there was none.
+	Endpoint string `json:"endpoint,omitempty"`
+	// PodCIDR is the pod network, to which flannel's host-gw backend makes routes; "" leaves routes alone.
+	PodCIDR string `json:"podCIDR,omitempty"`
+}
 
 // ID is stored in plans.
 func (Network) ID() step.ID { return "reset.network/v1" }
@@ -186,6 +192,13 @@ func (n Network) Check(ctx context.Context, r step.Reader) (step.Drift, error) {
 	}
 	for _, l := range links {
 		drift.Want("link "+l, "present", "absent")
+	}
+	left, err := n.left(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	for _, argv := range left {
+		drift.Want(strings.Join(argv[1:], " "), "not done", "done")
 	}
 	tables, err := newTables(ctx, r)
 	if err != nil {
@@ -206,8 +219,48 @@ func (n Network) Check(ctx context.Context, r step.Reader) (step.Drift, error) {
 	return drift, nil
 }
 
+// left gives the commands that remove the addresses and routes which are still there.
+func (n Network) left(ctx context.Context, r host.Reader) ([][]string, error) {
+	var commands [][]string
+	if endpoint, err := netip.ParseAddr(n.Endpoint); err == nil {
+		links, err := host.QueryLinks(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		own := netip.PrefixFrom(endpoint, endpoint.BitLen())
+		for _, l := range links {
+			if slices.Contains(l.Addresses, own) {
+				commands = append(commands, []string{"ip", "address", "delete", own.String(), "dev", l.Name})
+			}
+		}
+	}
+	pods, err := netip.ParsePrefix(n.PodCIDR)
+	if err != nil {
+		return commands, nil
+	}
+	routes, err := host.QueryRoutes(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	for _, route := range routes {
+		if pods.Bits() < route.Bits() && pods.Overlaps(route) {
+			commands = append(commands, []string{"ip", "route", "delete", route.String()})
+		}
+	}
+	return commands, nil
+}
+
 // Apply removes them.
-func (Network) Apply(ctx context.Context, w step.Writer) error {
+func (n Network) Apply(ctx context.Context, w step.Writer) error {
+	left, err := n.left(ctx, w)
+	if err != nil {
+		return err
+	}
+	for _, argv := range left {
+		if _, err := w.Run(ctx, host.Command{Argv: argv}); err != nil && !isCommandError(err) {
+			return fmt.Errorf("cannot run %s: %w", strings.Join(argv, " "), err)
+		}
+	}
 	links, err := ourLinks(ctx, w)
 	if err != nil {
 		return err

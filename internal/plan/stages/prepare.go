@@ -1,100 +1,25 @@
-package create
+package stages
 
 import (
 	"fmt"
 	"maps"
-	"net"
 	"net/netip"
 	"path"
 	"slices"
 
 	"slipway.dev/slipway/api/v1alpha1"
 	"slipway.dev/slipway/internal/bundle"
-	"slipway.dev/slipway/internal/plan"
 	"slipway.dev/slipway/internal/step"
-	"slipway.dev/slipway/internal/step/access"
 	"slipway.dev/slipway/internal/step/bundlefile"
 	"slipway.dev/slipway/internal/step/containerd"
-	"slipway.dev/slipway/internal/step/flannel"
 	"slipway.dev/slipway/internal/step/kubeadm"
 	"slipway.dev/slipway/internal/step/kubelet"
-	"slipway.dev/slipway/internal/step/node"
 	"slipway.dev/slipway/internal/step/precheck"
 	"slipway.dev/slipway/internal/step/system"
 )
 
-// The names of the stages.
-const (
-	stagePrecheck     = "precheck"
-	stagePrepareCP    = "prepare-control-plane"
-	stagePrepare      = "prepare-workers"
-	stageControlPlane = "control-plane"
-	stageAddons       = "addons"
-	stageAccess       = "access"
-	stageJoin         = "join"
-	stageReady        = "ready"
-	stageAvailable    = "available"
-)
-
-type builder struct {
-	in   Input
-	plan *plan.Plan
-	err  error
-}
-
-// stages is the table of contents of a new cluster. Workers are prepared while the control plane starts, and not before:
-// everybody waits for the control plane, so the server's link is first its own.
-func (b *builder) stages() {
-	spec := b.in.Spec
-	controlPlanes, workers := spec.ControlPlane.Hosts, spec.WorkerHosts()
-	all := spec.AllHosts()
-	b.stage(plan.Stage{Name: stagePrecheck, Title: "Check the hosts", Hosts: all, Gate: true}, b.precheck())
-	b.stage(plan.Stage{Name: stagePrepareCP, Title: "Prepare the control plane", Hosts: controlPlanes, Needs: []string{stagePrecheck}}, b.prepare(true))
-	b.stage(plan.Stage{Name: stagePrepare, Title: "Prepare the workers", Hosts: workers, Needs: []string{stagePrepareCP}}, b.prepare(false))
-	b.stage(plan.Stage{Name: stageControlPlane, Title: "Start the control plane", Hosts: controlPlanes, Needs: []string{stagePrepareCP}}, b.controlPlane())
-	b.stage(plan.Stage{Name: stageAddons, Title: "Install network, DNS and proxy", Hosts: controlPlanes[:1], Needs: []string{stageControlPlane}}, b.addons())
-	// After the addons, on whose pods the workers wait.
-	b.stage(plan.Stage{Name: stageAccess, Title: "Give people their rights", Hosts: controlPlanes[:1], Needs: []string{stageAddons}}, []call{{"cluster-access", access.Roles{}}})
-	b.stage(plan.Stage{Name: stageJoin, Title: "Join the workers", Hosts: workers, Needs: []string{stageControlPlane, stagePrepare}}, []call{
-		{"join", kubeadm.Join{}},
-		{"finish-join", kubeadm.FinishJoin{}},
-		{"worker-network", flannel.ConfigureNode{}},
-	})
-	readyNeeds := []string{stageAddons}
-	if len(workers) > 0 {
-		readyNeeds = append(readyNeeds, stageJoin)
-	}
-	b.stage(plan.Stage{Name: stageReady, Title: "Wait for the nodes", Hosts: all, Needs: readyNeeds}, []call{{"node-ready", node.Ready{}}})
-	b.stage(plan.Stage{Name: stageAvailable, Title: "Wait for network and DNS", Hosts: controlPlanes[:1], Needs: []string{stageReady}}, []call{
-		{"workloads", node.Workloads{
-			Deployments: []string{"kube-system/coredns"},
-			DaemonSets:  []string{"kube-system/kube-proxy", flannel.DaemonSet},
-		}},
-	})
-}
-
-type call struct {
-	name string
-	step step.Step
-}
-
-// stage adds a stage with its calls. A stage without hosts is left out.
-func (b *builder) stage(s plan.Stage, calls []call) {
-	if len(s.Hosts) == 0 {
-		return
-	}
-	for _, c := range calls {
-		frozen, err := plan.NewCall(c.name, c.step)
-		if err != nil {
-			b.err = err
-			return
-		}
-		s.Calls = append(s.Calls, frozen)
-	}
-	b.plan.Stages = append(b.plan.Stages, s)
-}
-
-func (b *builder) precheck() []call {
+// Precheck looks at hosts that are to become nodes; nothing is changed.
+func (b *Builder) Precheck(hosts []string) []Call {
 	look := precheck.Look{
 		Cluster: b.in.UID,
 		CA:      b.in.PlatformCA,
@@ -108,53 +33,71 @@ func (b *builder) precheck() []call {
 	for _, paths := range []map[string]string{runtimePaths(), kubernetesPaths()} {
 		look.Absent = append(look.Absent, slices.Sorted(maps.Values(paths))...)
 	}
+	if endpoint := b.in.Spec.Endpoint; endpoint.Provider == v1alpha1.EndpointKubeVIP && b.in.Applied == nil {
+		look.Free = []string{Endpoint(b.in.Spec, b.in.Hosts)}
+	}
 	if host := b.in.Spec.Endpoint.Host; host != "" && !isIP(host) {
 		look.Names = []string{host}
 	}
 	for _, name := range b.in.Spec.AllHosts() {
+		// Those that run already are not asked about each other; everybody must reach the control plane.
+		if !slices.Contains(hosts, name) && !slices.Contains(b.in.Spec.ControlPlane.Hosts, name) {
+			continue
+		}
 		look.Peers = append(look.Peers, sshAddress(b.in.Hosts[name]))
 	}
 	// Control-plane ports are asked for on every host: a worker that already runs a control plane is no bare host.
 	look.Ports = append(look.Ports, int(b.in.Spec.Endpoint.Port), 2379, 2380, 10257, 10259)
-	return []call{{"precheck", look}}
+	return []Call{{"precheck", look}}
 }
 
-// prepare names its calls by role, since names are unique in a plan.
-func (b *builder) prepare(controlPlane bool) []call {
-	role := "worker"
-	if controlPlane {
-		role = "control-plane"
-	}
-	calls := []call{{"mark", precheck.Mark{Cluster: b.in.UID, Paths: b.appearing()}}}
+// Prepare turns a bare host into one where the kubelet can start. The names of the calls begin with prefix, since names are
+// unique in a plan; etcd says how etcd starts on a control plane that is not alone.
+func (b *Builder) Prepare(prefix string, controlPlane bool, etcd *kubeadm.EtcdStart) []Call {
+	calls := []Call{{"mark", precheck.Mark{Cluster: b.in.UID, Paths: b.appearing()}}}
 	setup := b.in.Spec.HostSetup
 	if setup.DisableSwap {
-		calls = append(calls, call{"swap-off", system.SwapOff{}})
+		calls = append(calls, Call{"swap-off", system.SwapOff{}})
 	}
 	if setup.DisableFirewall {
-		calls = append(calls, call{"stop-firewall", system.StopFirewall{}})
+		calls = append(calls, Call{"stop-firewall", system.StopFirewall{}})
 	}
 	if setup.PermissiveSELinux {
-		calls = append(calls, call{"selinux-permissive", system.SELinuxPermissive{}})
+		calls = append(calls, Call{"selinux-permissive", system.SELinuxPermissive{}})
 	}
 	if len(b.in.TimeServers) > 0 {
-		calls = append(calls, call{"time-servers", system.TimeServers{Servers: b.in.TimeServers}})
+		calls = append(calls, Call{"time-servers", system.TimeServers{Servers: b.in.TimeServers}})
 	}
 	calls = append(calls,
-		call{"kernel", kernel()},
-		call{"runtime-files", b.files(step.RuntimeFiles, runtimePaths())},
-		call{"containerd", containerd.Configure{
-			DataDir: b.in.Spec.Runtime.DataDir, PauseImage: b.image(bundle.RolePause).Name, CA: b.in.PlatformCA,
-			Token: b.secret(kubeadm.RegistryToken),
-		}},
-		call{"images", b.images(controlPlane)},
-		call{"kubernetes-files", b.files(step.KubernetesFiles, kubernetesPaths())},
-		call{"kubelet-unit", kubelet.InstallUnit{}},
-		call{"kubeadm-config", kubeadm.Configure{Settings: b.settings(), Token: b.secret(kubeadm.Token), CA: b.secret(kubeadm.CACert)}},
+		Call{"kernel", kernel()},
+		Call{"runtime-files", b.files(step.RuntimeFiles, runtimePaths())},
+		Call{"containerd", b.containerd()},
+		Call{"images", b.images(controlPlane)},
+		Call{"kubernetes-files", b.files(step.KubernetesFiles, kubernetesPaths())},
+		Call{"kubelet-unit", kubelet.InstallUnit{}},
+		Call{"kubeadm-config", b.Configure(etcd)},
 	)
+	return prefixed(prefix, calls)
+}
+
+// prefixed puts a word in front of each name.
+func prefixed(prefix string, calls []Call) []Call {
 	for i := range calls {
-		calls[i].name = role + "/" + calls[i].name
+		calls[i].Name = prefix + "/" + calls[i].Name
 	}
 	return calls
+}
+
+func (b *Builder) containerd() containerd.Configure {
+	return containerd.Configure{
+		DataDir: b.in.Spec.Runtime.DataDir, PauseImage: b.image(bundle.RolePause).Name, CA: b.in.PlatformCA,
+		Token: b.secret(kubeadm.RegistryToken),
+	}
+}
+
+// Configure writes kubeadm's configuration; etcd says how etcd starts on a control plane that is not alone.
+func (b *Builder) Configure(etcd *kubeadm.EtcdStart) kubeadm.Configure {
+	return kubeadm.Configure{Settings: b.settings(), Token: b.secret(kubeadm.Token), CA: b.secret(kubeadm.CACert), Etcd: etcd}
 }
 
 func kernel() system.Kernel {
@@ -176,7 +119,7 @@ func kernel() system.Kernel {
 }
 
 // appearing lists what kubeadm's manifests, kube-proxy, flannel and our own files make on a host that lacks it.
-func (b *builder) appearing() []string {
+func (b *Builder) appearing() []string {
 	paths := []string{
 		"/etc/ca-certificates", "/etc/pki", "/etc/pki/ca-trust", "/etc/pki/tls", "/etc/pki/tls/certs", "/etc/ssl", "/etc/ssl/certs",
 		"/usr/lib/modules", "/usr/libexec", "/usr/local/share/ca-certificates", "/usr/share/ca-certificates", "/opt", "/run/xtables.lock",
@@ -208,7 +151,7 @@ func kubernetesPaths() map[string]string {
 	}
 }
 
-func (b *builder) files(output step.Output, paths map[string]string) bundlefile.Install {
+func (b *Builder) files(output step.Output, paths map[string]string) bundlefile.Install {
 	install := bundlefile.Install{Output: output}
 	for _, f := range b.in.Bundle.Files {
 		if path, wanted := paths[f.Name]; wanted {
@@ -220,9 +163,12 @@ func (b *builder) files(output step.Output, paths map[string]string) bundlefile.
 	return install
 }
 
-func (b *builder) images(controlPlane bool) containerd.PinImages {
+func (b *Builder) images(controlPlane bool) containerd.PinImages {
 	var pin containerd.PinImages
 	for _, i := range b.in.Bundle.Images {
+		if i.Role == bundle.RoleKubeVIP && b.in.Spec.Endpoint.Provider != v1alpha1.EndpointKubeVIP {
+			continue
+		}
 		if i.NodeRole == bundle.NodeRoleAll || controlPlane || i.Role == bundle.RoleCoreDNS {
 			pin.Images = append(pin.Images, containerd.Image{Name: i.Name, Digest: i.Digest.String(), Architecture: i.Architecture})
 		}
@@ -231,7 +177,7 @@ func (b *builder) images(controlPlane bool) containerd.PinImages {
 }
 
 // image gives the image of a role; check has proven that each architecture has it, under one name.
-func (b *builder) image(role string) bundle.Image {
+func (b *Builder) image(role string) bundle.Image {
 	i := slices.IndexFunc(b.in.Bundle.Images, func(i bundle.Image) bool { return i.Role == role })
 	if i < 0 {
 		return bundle.Image{}
@@ -239,11 +185,11 @@ func (b *builder) image(role string) bundle.Image {
 	return b.in.Bundle.Images[i]
 }
 
-func (b *builder) secret(key string) step.SecretRef {
+func (b *Builder) secret(key string) step.SecretRef {
 	return step.SecretRef{Name: b.in.Secret, Key: key}
 }
 
-func (b *builder) settings() kubeadm.Settings {
+func (b *Builder) settings() kubeadm.Settings {
 	spec := b.in.Spec
 	s := kubeadm.Settings{
 		Name: b.in.Name, Version: spec.Kubernetes.Version, Endpoint: Endpoint(spec, b.in.Hosts), Port: spec.Endpoint.Port,
@@ -253,6 +199,9 @@ func (b *builder) settings() kubeadm.Settings {
 	}
 	for _, name := range spec.AllHosts() {
 		f := b.in.Hosts[name].Status.Facts
+		if f == nil {
+			continue // One that joined long ago and is away now.
+		}
 		s.CgroupV1 = s.CgroupV1 || f.CgroupVersion == 1
 		s.KeepConntrack = s.KeepConntrack || inContainer(f)
 	}
@@ -260,7 +209,7 @@ func (b *builder) settings() kubeadm.Settings {
 }
 
 // sans are what the API server's certificate must name beyond what kubeadm adds itself.
-func (b *builder) sans() []string {
+func (b *Builder) sans() []string {
 	sans := slices.Clone(b.in.Spec.Endpoint.CertSANs)
 	for _, name := range b.in.Spec.ControlPlane.Hosts {
 		sans = append(sans, b.in.Hosts[name].Status.InternalAddress)
@@ -273,7 +222,7 @@ func (b *builder) sans() []string {
 }
 
 // apiService gives the address of the Service kubernetes, the first of the service network.
-func (b *builder) apiService() string {
+func (b *Builder) apiService() string {
 	services, err := netip.ParsePrefix(b.in.Spec.Network.ServiceCIDR)
 	if err != nil {
 		b.err = fmt.Errorf("cannot read the service network: %w", err)
@@ -292,41 +241,9 @@ func proxyMode(in Input) string {
 	}
 	for _, name := range in.Spec.AllHosts() {
 		f := in.Hosts[name].Status.Facts
-		if !slices.Contains(f.KernelFeatures, "nf_tables") {
+		if f != nil && !slices.Contains(f.KernelFeatures, "nf_tables") {
 			return "iptables"
 		}
 	}
 	return "nftables"
-}
-
-func (b *builder) controlPlane() []call {
-	spec := b.in.Spec
-	etcd := b.image(bundle.RoleEtcd).Tag()
-	return []call{
-		{"keys", kubeadm.InstallKeys{Secret: b.in.Secret}},
-		{"certificates", kubeadm.Certificates{SANs: b.sans()}},
-		{"kubeconfigs", kubeadm.Kubeconfigs{Server: "https://" + Endpoint(spec, b.in.Hosts)}},
-		{"manifests", kubeadm.Manifests{Version: spec.Kubernetes.Version, EtcdTag: etcd, EtcdDataDir: spec.Components.Etcd.DataDir}},
-		{"start-kubelet", kubeadm.StartKubelet{}},
-		{"serve-api", kubeadm.ServeAPI{}},
-		{"upload-config", kubeadm.UploadConfig{Version: spec.Kubernetes.Version}},
-		{"allow-join", kubeadm.AllowJoin{Token: b.secret(kubeadm.Token)}},
-	}
-}
-
-func (b *builder) addons() []call {
-	spec := b.in.Spec
-	host, port, err := net.SplitHostPort(Endpoint(spec, b.in.Hosts))
-	if err != nil {
-		b.err = fmt.Errorf("cannot read the endpoint: %w", err)
-	}
-	return []call{
-		{"control-plane-network", flannel.ConfigureNode{}},
-		{"network", flannel.Install{Image: b.image(bundle.RoleFlannel).Name, PodCIDR: spec.Network.PodCIDR, APIHost: host, APIPort: port}},
-		{"proxy", kubeadm.Proxy{Version: spec.Kubernetes.Version}},
-		{"mark-control-plane", kubeadm.MarkControlPlane{Schedulable: len(spec.WorkerHosts()) == 0}},
-		{"finalize-kubelet", kubeadm.FinalizeKubelet{}},
-		{"services-answer", node.ServiceAnswers{Address: b.apiService()}},
-		{"dns", kubeadm.DNS{Tag: b.image(bundle.RoleCoreDNS).Tag()}},
-	}
 }

@@ -1,4 +1,4 @@
-package create
+package stages
 
 import "slipway.dev/slipway/api/v1alpha1"
 

@@ -1,4 +1,4 @@
-package create
+package stages
 
 import (
 	"cmp"
@@ -12,6 +12,7 @@ import (
 	"slipway.dev/slipway/api/v1alpha1"
 	"slipway.dev/slipway/internal/bundle"
 	"slipway.dev/slipway/internal/host"
+	"slipway.dev/slipway/internal/plan"
 	"slipway.dev/slipway/internal/step/precheck"
 )
 
@@ -28,13 +29,13 @@ type System struct {
 	AnyOf [][]string `json:"anyOf"`
 }
 
-// check gives every rule that the input breaks.
-func check(in Input) []precheck.Finding {
-	c := checker{in: in.lent()}
+// Check gives every rule that the input breaks; fresh are the hosts that are to become nodes.
+func (in Input) Check(fresh []string) []precheck.Finding {
+	c := checker{in: in.lent(), fresh: fresh}
 	c.bundle()
 	c.ownNetworks()
-	names := in.Spec.AllHosts()
-	for _, name := range names {
+	c.endpoint()
+	for _, name := range fresh {
 		h, known := c.in.Hosts[name]
 		if !known {
 			c.notLent(name, v1alpha1.GrantHost, name)
@@ -46,12 +47,13 @@ func check(in Input) []precheck.Finding {
 			c.networks(h)
 		}
 	}
-	c.together(names)
+	c.together()
 	return c.findings
 }
 
 type checker struct {
 	in       Input
+	fresh    []string
 	findings []precheck.Finding
 }
 
@@ -69,7 +71,7 @@ func (c *checker) bundle() {
 		c.add(first, "bundle", cmp.Or(c.in.BundleProblem, "none"), "a verified, enabled Bundle "+c.in.Spec.Kubernetes.Version)
 		return
 	}
-	for _, name := range c.in.Spec.AllHosts() {
+	for _, name := range c.fresh {
 		h, known := c.in.Hosts[name]
 		if !known || h.Status.Facts == nil {
 			continue
@@ -79,8 +81,7 @@ func (c *checker) bundle() {
 			c.add(name, "architecture", arch, "one of the bundle's: "+strings.Join(c.in.Bundle.Architectures, ", "))
 			continue
 		}
-		for _, role := range []string{bundle.RoleKubeAPIServer, bundle.RoleKubeControllerManager, bundle.RoleKubeScheduler,
-			bundle.RoleKubeProxy, bundle.RoleEtcd, bundle.RoleCoreDNS, bundle.RolePause, bundle.RoleFlannel} {
+		for _, role := range roles(c.in.Spec) {
 			if _, ok := c.in.Bundle.Image(role, arch); !ok {
 				c.add(name, "bundle", "no image for "+role+" on "+arch, "a complete bundle")
 			}
@@ -88,26 +89,72 @@ func (c *checker) bundle() {
 	}
 }
 
-func (c *checker) reachable(h v1alpha1.Host) bool {
-	if claim, claimed := c.in.Claims[h.Name]; claimed && claim.ClusterUID != c.in.UID {
-		c.add(h.Name, "claim", "held by "+HolderFor(c.in.Namespace, claim), "a free host")
-		return false
+// roles names the images that a cluster of this spec needs.
+func roles(spec v1alpha1.ClusterSpec) []string {
+	needed := []string{bundle.RoleKubeAPIServer, bundle.RoleKubeControllerManager, bundle.RoleKubeScheduler,
+		bundle.RoleKubeProxy, bundle.RoleEtcd, bundle.RoleCoreDNS, bundle.RolePause, bundle.RoleFlannel}
+	if spec.Endpoint.Provider == v1alpha1.EndpointKubeVIP {
+		needed = append(needed, bundle.RoleKubeVIP)
 	}
-	for _, condition := range h.Status.Conditions {
-		if condition.Type == v1alpha1.HostReachable && condition.Status == "True" && h.Status.Facts != nil && h.Status.InternalAddress != "" {
-			return true
+	return needed
+}
+
+// endpoint checks that the address that moves among the control planes can be on each of them.
+func (c *checker) endpoint() {
+	if c.in.Spec.Endpoint.Provider != v1alpha1.EndpointKubeVIP {
+		return
+	}
+	address, err := netip.ParseAddr(c.in.Spec.Endpoint.Host)
+	if err != nil {
+		c.add(c.in.Spec.ControlPlane.Hosts[0], "endpoint", c.in.Spec.Endpoint.Host, "a free IP in the network of the control planes")
+		return
+	}
+	for _, name := range c.in.Spec.AllHosts() {
+		h, known := c.in.Hosts[name]
+		if !known || h.Status.Facts == nil {
+			continue
+		}
+		if h.Status.InternalAddress == address.String() {
+			c.add(name, "endpoint", "the endpoint "+address.String()+" is the host's own address", "a free IP in the network of the control planes")
+		}
+		if !slices.Contains(c.in.Spec.ControlPlane.Hosts, name) {
+			continue
+		}
+		nic := nicOf(h.Status.Facts, h.Status.InternalAddress)
+		if !slices.ContainsFunc(nic.Addresses, func(a string) bool { p, err := netip.ParsePrefix(a); return err == nil && p.Contains(address) }) {
+			c.add(name, "endpoint", fmt.Sprintf("%s is not in the network of %s", address, h.Status.InternalAddress), "an endpoint in the network that all control planes share")
 		}
 	}
+}
+
+func (c *checker) reachable(h v1alpha1.Host) bool {
+	if claim, claimed := c.in.Claims[h.Name]; claimed && claim.ClusterUID != c.in.UID {
+		c.add(h.Name, "claim", "held by "+plan.HolderFor(c.in.Namespace, claim), "a free host")
+		return false
+	}
+	if found := c.in.Unreachable(h.Name); found != "" {
+		c.add(h.Name, "reachable", found, "a host that Slipway can log in to")
+		return false
+	}
+	return true
+}
+
+// Unreachable says why a host cannot be worked on, or "".
+func (in Input) Unreachable(name string) string {
+	h := in.Hosts[name]
 	found := "not seen yet"
+	for _, condition := range h.Status.Conditions {
+		if condition.Type == v1alpha1.HostReachable && condition.Status == "True" && h.Status.Facts != nil && h.Status.InternalAddress != "" {
+			return ""
+		}
+	}
 	for _, condition := range h.Status.Conditions {
 		// Unique names other hosts, which may belong to others.
 		if condition.Status != "True" && condition.Type != v1alpha1.HostUnique {
-			found = condition.Message
-			break
+			return condition.Message
 		}
 	}
-	c.add(h.Name, "reachable", found, "a host that Slipway can log in to")
-	return false
+	return found
 }
 
 func (c *checker) machine(h v1alpha1.Host) {
@@ -216,8 +263,11 @@ func (c *checker) networks(h v1alpha1.Host) {
 }
 
 // together checks what hosts must have in common, and what they must not share.
-func (c *checker) together(names []string) {
+func (c *checker) together() {
 	first := map[string]string{}
+	// Those that are nodes already set what the others must have.
+	names := slices.DeleteFunc(c.in.Spec.AllHosts(), func(name string) bool { return slices.Contains(c.fresh, name) })
+	names = append(names, c.fresh...)
 	for _, name := range names {
 		h, known := c.in.Hosts[name]
 		if !known || h.Status.Facts == nil {

@@ -1,4 +1,4 @@
-package create
+package stages
 
 import (
 	"maps"
@@ -24,12 +24,4 @@ func (in Input) lent() Input {
 func (c *checker) notLent(host string, kind v1alpha1.GrantKind, name string) {
 	c.add(host, "granted", "not lent to project "+c.in.Namespace+", or no "+strings.ToLower(string(kind))+" of that name",
 		"a Grant of "+string(kind)+" "+name+" in project "+c.in.Namespace)
-}
-
-// HolderFor names the cluster that holds a host to people of a project: one of another project has no name for them.
-func HolderFor(project string, claim v1alpha1.HostClaimSpec) string {
-	if claim.Namespace != project {
-		return "a cluster of another project"
-	}
-	return "cluster " + claim.Namespace + "/" + claim.Cluster
 }

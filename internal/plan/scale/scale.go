@@ -1,0 +1,332 @@
+// Package scale plans how hosts come into a cluster that runs and how they leave it. Only hosts whose part changes are in
+// the plan. It must never read anything but its input, nor plan anything by which etcd would lose its majority.
+package scale
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"slipway.dev/slipway/api/v1alpha1"
+	"slipway.dev/slipway/internal/fault"
+	"slipway.dev/slipway/internal/plan"
+	"slipway.dev/slipway/internal/plan/stages"
+	"slipway.dev/slipway/internal/step"
+	"slipway.dev/slipway/internal/step/etcd"
+	"slipway.dev/slipway/internal/step/kubeadm"
+	"slipway.dev/slipway/internal/step/node"
+	"slipway.dev/slipway/internal/step/precheck"
+)
+
+// change is which hosts come, go and stay. Every list is in the order of the specs.
+type change struct {
+	// members are the control planes that etcd has before anything is done.
+	members []string
+	// newControlPlanes and newWorkers come.
+	newControlPlanes, newWorkers []string
+	// oldControlPlanes and oldWorkers go, lost ones not among them.
+	oldControlPlanes, oldWorkers []string
+	// lostControlPlanes and lostWorkers are gone already, as a person has confirmed.
+	lostControlPlanes, lostWorkers []string
+	// staying are control planes before and after.
+	staying []string
+	// relabelled are workers that stay and get other labels or taints.
+	relabelled []relabelling
+	// retaint says that control planes stop or begin to run pods, since the first worker comes or the last one goes.
+	retaint bool
+}
+
+// relabelling is what changes on the nodes of some workers.
+type relabelling struct {
+	name  string
+	hosts []string
+	step  node.Labels
+}
+
+// Plan gives the plan, or a Terminal error that lists every rule the input breaks.
+func Plan(in stages.Input) (*plan.Plan, error) {
+	c, err := compare(in)
+	if err != nil {
+		return nil, err
+	}
+	coming := slices.Concat(c.newControlPlanes, c.newWorkers)
+	leaving := slices.Concat(c.oldControlPlanes, c.oldWorkers)
+	lost := slices.Concat(c.lostControlPlanes, c.lostWorkers)
+	if err := precheck.Refusal(slices.Concat(in.Check(coming), c.refusals(in, leaving))); err != nil {
+		return nil, err
+	}
+	hosts := slices.Concat(coming, leaving)
+	for _, g := range c.relabelled {
+		hosts = append(hosts, g.hosts...)
+	}
+	if c.retaint {
+		hosts = append(hosts, c.staying...)
+	}
+	if len(lost) > 0 && !c.retaint {
+		// What is left of a dead host is removed from the cluster by a control plane that lives.
+		hosts = append([]string{c.staying[0]}, hosts...)
+	}
+	p := planner{change: c, in: in, Builder: stages.New(in, v1alpha1.VerbScale, c.summary(in), hosts)}
+	p.Given(step.API, step.ServedAPI, step.Network)
+	p.lose()
+	p.prepare(coming)
+	p.joinControlPlanes()
+	p.joinWorkers()
+	p.relabel()
+	p.leave()
+	return p.Plan()
+}
+
+func compare(in stages.Input) (change, error) {
+	if in.Applied == nil {
+		return change{}, fault.NewBug(fmt.Errorf("cannot plan to scale cluster %s: nothing is applied", in.Name))
+	}
+	was, is := in.Applied, &in.Spec
+	c := change{members: was.ControlPlane.Hosts}
+	lost := func(name string) bool { return slices.Contains(in.Parameters.Lost, name) }
+	for _, name := range was.ControlPlane.Hosts {
+		switch {
+		case slices.Contains(is.ControlPlane.Hosts, name):
+			c.staying = append(c.staying, name)
+		case lost(name):
+			c.lostControlPlanes = append(c.lostControlPlanes, name)
+		default:
+			c.oldControlPlanes = append(c.oldControlPlanes, name)
+		}
+	}
+	for _, name := range is.AllHosts() {
+		switch {
+		case slices.Contains(was.AllHosts(), name):
+		case slices.Contains(is.ControlPlane.Hosts, name):
+			c.newControlPlanes = append(c.newControlPlanes, name)
+		default:
+			c.newWorkers = append(c.newWorkers, name)
+		}
+	}
+	c.relabelled = relabellings(was, is)
+	c.retaint = (len(was.WorkerHosts()) == 0) != (len(is.WorkerHosts()) == 0)
+	// A claim says more than the spec that was applied: a host of an edit that failed half-way has to go as well.
+	for _, name := range slices.Sorted(maps.Keys(in.Claims)) {
+		switch {
+		case in.Claims[name].ClusterUID != in.UID, slices.Contains(is.AllHosts(), name), slices.Contains(was.ControlPlane.Hosts, name):
+		case lost(name):
+			c.lostWorkers = append(c.lostWorkers, name)
+		default:
+			c.oldWorkers = append(c.oldWorkers, name)
+		}
+	}
+	return c, nil
+}
+
+// relabellings compares the pool that each staying worker was in with the one that it is in.
+func relabellings(was, is *v1alpha1.ClusterSpec) []relabelling {
+	var all []relabelling
+	for _, to := range is.WorkerPools {
+		for _, from := range was.WorkerPools {
+			r := relabelling{name: from.Name + "-" + to.Name, step: node.Labels{Labels: to.Labels, Taints: taints(to)}}
+			for _, name := range to.Hosts {
+				if slices.Contains(from.Hosts, name) {
+					r.hosts = append(r.hosts, name)
+				}
+			}
+			for _, key := range slices.Sorted(maps.Keys(from.Labels)) {
+				if _, kept := to.Labels[key]; !kept {
+					r.step.RemoveLabels = append(r.step.RemoveLabels, key)
+				}
+			}
+			for _, t := range from.Taints {
+				kept := slices.ContainsFunc(to.Taints, func(other v1alpha1.Taint) bool { return other.Key == t.Key && other.Effect == t.Effect })
+				if !kept {
+					r.step.RemoveTaints = append(r.step.RemoveTaints, fmt.Sprintf("%s:%s", t.Key, t.Effect))
+				}
+			}
+			if len(r.hosts) > 0 && !(maps.Equal(from.Labels, to.Labels) && slices.Equal(from.Taints, to.Taints)) {
+				all = append(all, r)
+			}
+		}
+	}
+	return all
+}
+
+func taints(pool v1alpha1.WorkerPool) []string {
+	var all []string
+	for _, t := range pool.Taints {
+		all = append(all, fmt.Sprintf("%s=%s:%s", t.Key, t.Value, t.Effect))
+	}
+	return all
+}
+
+// refusals are the rules that only a cluster which runs has.
+func (c change) refusals(in stages.Input, leaving []string) []precheck.Finding {
+	var found []precheck.Finding
+	add := func(host, rule, have, needed string) {
+		found = append(found, precheck.Finding{Host: host, Rule: rule, Found: have, Needed: needed})
+	}
+	was, is := in.Applied, in.Spec
+	if len(c.staying) == 0 {
+		add(was.ControlPlane.Hosts[0], "control-plane", "no control plane would stay", "one that stays: replace them one edit after another")
+	}
+	for _, name := range is.AllHosts() {
+		if slices.Contains(was.AllHosts(), name) && slices.Contains(was.ControlPlane.Hosts, name) != slices.Contains(is.ControlPlane.Hosts, name) {
+			add(name, "role", "it would change between control plane and worker", "to be taken out in one edit and brought in by the next")
+		}
+	}
+	for _, name := range leaving {
+		if reason := in.Unreachable(name); reason != "" {
+			add(name, "reachable", reason, "a host that can be cleaned, or --lost "+name+" to confirm that it is gone for good")
+		}
+	}
+	// Majority: members that live must be more than half of those that etcd counts, before and after each change.
+	if alive := len(c.members) - len(c.lostControlPlanes); 2*alive <= len(c.members) {
+		add(c.members[0], "quorum", fmt.Sprintf("%d of %d etcd members are lost", len(c.lostControlPlanes), len(c.members)), "a majority that lives; restore a backup instead")
+	}
+	return found
+}
+
+func (c change) summary(in stages.Input) string {
+	var parts []string
+	add := func(what string, hosts []string) {
+		if len(hosts) > 0 {
+			parts = append(parts, fmt.Sprintf("%s %s", what, strings.Join(hosts[:min(len(hosts), 5)], ", ")))
+			if more := len(hosts) - 5; more > 0 {
+				parts[len(parts)-1] += fmt.Sprintf(" and %d more", more)
+			}
+		}
+	}
+	add("add control plane", c.newControlPlanes)
+	add("add worker", c.newWorkers)
+	add("remove control plane", c.oldControlPlanes)
+	add("remove worker", c.oldWorkers)
+	add("forget lost host", slices.Concat(c.lostControlPlanes, c.lostWorkers))
+	if len(parts) == 0 {
+		parts = []string{"labels and taints"}
+	}
+	return fmt.Sprintf("scale cluster %s: %s", in.Name, strings.Join(parts, "; "))
+}
+
+// planner adds stages one after another; last is what the next control plane has to wait for.
+type planner struct {
+	change
+	*stages.Builder
+	in   stages.Input
+	last []string
+	// present are the etcd members at this point of the plan.
+	present []string
+}
+
+// lose takes dead hosts out of the cluster: first of etcd, whose majority counts them.
+func (p *planner) lose() {
+	p.present = slices.DeleteFunc(slices.Clone(p.members), func(name string) bool { return slices.Contains(p.lostControlPlanes, name) })
+	var calls []stages.Call
+	for _, name := range p.lostControlPlanes {
+		calls = append(calls, stages.Call{Name: name + "/etcd", Step: etcd.RemoveMember{Name: name, Address: p.in.Hosts[name].Status.InternalAddress}})
+	}
+	for _, name := range slices.Concat(p.lostControlPlanes, p.lostWorkers) {
+		calls = append(calls,
+			stages.Call{Name: name + "/drain", Step: node.Drain{Node: name, IgnoreUnreachable: true, Force: p.in.Parameters.Force, TimeoutSeconds: int64(p.in.Parameters.DrainSeconds)}},
+			stages.Call{Name: name + "/remove", Step: node.Remove{Node: name}},
+			stages.Call{Name: name + "/volumes", Step: node.FreeVolumes{Node: name}},
+		)
+	}
+	if len(calls) > 0 && p.Stage(plan.Stage{Name: "forget", Title: "Take lost hosts out", Hosts: p.staying[:1], Gate: true}, calls) {
+		p.last = []string{"forget"}
+	}
+}
+
+func (p *planner) prepare(coming []string) {
+	p.Stage(plan.Stage{Name: "precheck", Title: "Check the hosts", Hosts: coming, Gate: true}, p.Precheck(coming))
+	p.Stage(plan.Stage{Name: "prepare-control-plane", Title: "Prepare the control planes", Hosts: p.newControlPlanes}, p.Prepare("control-plane", true, nil))
+	p.Stage(plan.Stage{Name: "prepare-workers", Title: "Prepare the workers", Hosts: p.newWorkers}, p.Prepare("worker", false, nil))
+}
+
+// joinControlPlanes brings them in one after another: etcd takes one learner at a time.
+func (p *planner) joinControlPlanes() {
+	for _, name := range p.newControlPlanes {
+		p.present = append(p.present, name)
+		start := &kubeadm.EtcdStart{Members: p.in.EtcdMembers(p.present), Existing: true}
+		calls := slices.Concat(
+			[]stages.Call{{Name: "etcd-config", Step: p.Configure(start)}},
+			p.Keys(),
+			[]stages.Call{{Name: "etcd-healthy", Step: etcd.Healthy{Members: len(p.present) - 1}}, {Name: "add-member", Step: etcd.AddMember{}}},
+			p.Manifests(start),
+			[]stages.Call{
+				{Name: "start-kubelet", Step: kubeadm.StartKubelet{}},
+				{Name: "promote-member", Step: etcd.PromoteMember{}},
+				{Name: "serve-api", Step: kubeadm.ServeAPI{}},
+			},
+			p.Register("register"),
+			[]stages.Call{{Name: "ready", Step: node.Ready{}}},
+		)
+		for i := range calls {
+			calls[i].Name = name + "/" + calls[i].Name
+		}
+		stage := "join-" + name
+		p.Stage(plan.Stage{Name: stage, Title: "Join control plane " + name, Hosts: []string{name}, Needs: append(p.last, "prepare-control-plane")}, calls)
+		p.last = []string{stage}
+	}
+}
+
+func (p *planner) joinWorkers() {
+	calls := append([]stages.Call{{Name: "join-token", Step: p.JoinToken()}}, p.Join()...)
+	calls = append(calls, stages.Call{Name: "node-ready", Step: node.Ready{}})
+	p.Stage(plan.Stage{Name: "join", Title: "Join the workers", Hosts: p.newWorkers, Needs: []string{"prepare-workers"}}, calls)
+}
+
+// controlPlaneTaint keeps pods off control planes where there are workers.
+const controlPlaneTaint = "node-role.kubernetes.io/control-plane:NoSchedule"
+
+// relabel changes the labels and taints of nodes that stay.
+func (p *planner) relabel() {
+	for _, r := range p.relabelled {
+		p.Stage(plan.Stage{Name: "labels-" + r.name, Title: "Change labels and taints", Hosts: r.hosts}, []stages.Call{{Name: "labels-" + r.name, Step: r.step}})
+	}
+	if !p.retaint {
+		return
+	}
+	step := node.Labels{Taints: []string{controlPlaneTaint}}
+	if len(p.in.Spec.WorkerHosts()) == 0 {
+		step = node.Labels{RemoveTaints: []string{controlPlaneTaint}}
+	}
+	needs := []string{}
+	if len(p.newWorkers) > 0 {
+		needs = append(needs, "join")
+	}
+	p.Stage(plan.Stage{Name: "schedulable", Title: "Say whether control planes run pods", Hosts: p.staying, Needs: needs}, []stages.Call{{Name: "schedulable", Step: step}})
+}
+
+// leave takes hosts out after others came, so that there is room for what they ran: workers side by side, control planes
+// one after another.
+func (p *planner) leave() {
+	needs := slices.Clone(p.last)
+	if len(p.newWorkers) > 0 {
+		needs = append(needs, "join")
+	}
+	p.Stage(plan.Stage{Name: "leave", Title: "Take workers out", Hosts: p.oldWorkers, Needs: needs}, p.goodbye(nil))
+	for _, name := range p.oldControlPlanes {
+		calls := append([]stages.Call{{Name: "etcd-healthy", Step: etcd.Healthy{Members: len(p.present)}}},
+			p.goodbye([]stages.Call{{Name: "etcd", Step: etcd.RemoveMember{Name: name, Address: p.in.Hosts[name].Status.InternalAddress}}})...)
+		for i := range calls {
+			calls[i].Name = name + "/" + calls[i].Name
+		}
+		stage := "leave-" + name
+		p.Stage(plan.Stage{Name: stage, Title: "Take control plane " + name + " out", Hosts: []string{name}, Needs: p.last}, calls)
+		p.last = []string{stage}
+		p.present = slices.DeleteFunc(p.present, func(n string) bool { return n == name })
+	}
+}
+
+// goodbye moves the pods away, does what must be done before the host stops, and cleans it. The node is removed once its
+// kubelet has stopped, which would register it again.
+func (p *planner) goodbye(before []stages.Call) []stages.Call {
+	parameters, clean := p.in.Parameters, stages.Clean(*p.in.Applied)
+	return slices.Concat(
+		[]stages.Call{
+			{Name: "cordon", Step: node.Cordon{}},
+			{Name: "drain", Step: node.Drain{Force: parameters.Force, TimeoutSeconds: int64(parameters.DrainSeconds)}},
+		},
+		before, clean[:1],
+		[]stages.Call{{Name: "remove", Step: node.Remove{}}, {Name: "volumes", Step: node.FreeVolumes{}}},
+		clean[1:],
+	)
+}
