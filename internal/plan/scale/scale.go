@@ -248,7 +248,7 @@ func (p *planner) joinControlPlanes() {
 		calls := slices.Concat(
 			[]stages.Call{{Name: "etcd-config", Step: p.Configure(start)}},
 			p.Keys(),
-			[]stages.Call{{Name: "etcd-healthy", Step: etcd.Healthy{Members: len(p.present) - 1}}, {Name: "add-member", Step: etcd.AddMember{}}},
+			[]stages.Call{{Name: "etcd-healthy", Step: etcd.Healthy{Members: len(p.present) - 1, Before: etcd.Joining}}, {Name: "add-member", Step: etcd.AddMember{}}},
 			p.Manifests(start),
 			[]stages.Call{
 				{Name: "start-kubelet", Step: kubeadm.StartKubelet{}},
@@ -304,7 +304,7 @@ func (p *planner) leave() {
 	}
 	p.Stage(plan.Stage{Name: "leave", Title: "Take workers out", Hosts: p.oldWorkers, Needs: needs}, p.goodbye(nil))
 	for _, name := range p.oldControlPlanes {
-		calls := append([]stages.Call{{Name: "etcd-healthy", Step: etcd.Healthy{Members: len(p.present)}}},
+		calls := append([]stages.Call{{Name: "etcd-healthy", Step: etcd.Healthy{Members: len(p.present), Before: etcd.Leaving}}},
 			p.goodbye([]stages.Call{{Name: "etcd", Step: etcd.RemoveMember{Name: name, Address: p.in.Hosts[name].Status.InternalAddress}}})...)
 		for i := range calls {
 			calls[i].Name = name + "/" + calls[i].Name

@@ -13,6 +13,24 @@ import (
 type Healthy struct {
 	// Members is how many voters there must be.
 	Members int `json:"members"`
+	// Before says which change of the host's own membership comes next: Joining or Leaving; "" for none. Once that has
+	// happened the gate was passed, and a run that resumes behind it does not wait for what was before.
+	Before Membership `json:"before,omitempty"`
+}
+
+// Membership is a change of whether a host is a member of etcd.
+type Membership string
+
+// The changes of a membership.
+const (
+	Joining Membership = "join"
+	Leaving Membership = "leave"
+)
+
+// passed says whether the change behind the gate has begun.
+func (s Healthy) passed(members []step.EtcdMember, address string) bool {
+	is := find(members, at(step.EtcdPeerURL(address))) != nil
+	return s.Before == Joining && is || s.Before == Leaving && !is
 }
 
 // ID is stored in plans.
@@ -23,6 +41,9 @@ func (s Healthy) Check(ctx context.Context, r step.Reader) (step.Drift, error) {
 	members, err := list(ctx, r.Cluster)
 	if err != nil {
 		return nil, err
+	}
+	if s.passed(members, r.Target.Address) {
+		return nil, nil
 	}
 	for _, m := range members {
 		if m.Learner {

@@ -22,6 +22,8 @@ type connection struct {
 
 func (connection) Ready(context.Context, string) error { return nil }
 
+func (connection) Ask(context.Context, string, string) ([]byte, error) { return nil, nil }
+
 func (connection) Evict(context.Context, string, string, *int64) error { return nil }
 
 // counted counts what changes an etcd.

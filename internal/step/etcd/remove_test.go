@@ -105,3 +105,30 @@ func removed(b *bench, name string) {
 		b.Fatal(err)
 	}
 }
+
+// TestHealthy_Passed: a run that was cut behind the gate does not wait for how etcd was in front of it.
+func TestHealthy_Passed(t *testing.T) {
+	cases := map[string]struct {
+		reason  string
+		prepare func(*bench)
+		host    string
+		step    Healthy
+		waits   bool
+	}{
+		"joining":      {"the learner is the host's own: the gate was passed", func(b *bench) { b.learner("cp4") }, "cp4", Healthy{Members: 3, Before: Joining}, false},
+		"other joins":  {"the learner is another's: etcd takes one at a time", func(b *bench) { b.learner("cp4") }, "cp5", Healthy{Members: 3, Before: Joining}, true},
+		"left":         {"the host is out already", func(b *bench) { removed(b, "cp3") }, "cp3", Healthy{Members: 3, Before: Leaving}, false},
+		"other left":   {"one that went by itself is no leave to go", func(b *bench) { removed(b, "cp3") }, "cp2", Healthy{Members: 3, Before: Leaving}, true},
+		"leaving well": {"all are there", func(*bench) {}, "cp3", Healthy{Members: 3, Before: Leaving}, false},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, "cp1", "cp2", "cp3")
+			tc.prepare(b)
+			drift, err := tc.step.Check(t.Context(), b.reader(tc.host))
+			if waits := fault.ClassOf(err) == fault.Waiting; !drift.Clean() || waits != tc.waits || err != nil && !waits {
+				t.Errorf("%s: %v %v", tc.reason, drift, err)
+			}
+		})
+	}
+}

@@ -1,0 +1,142 @@
+package scale
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"slipway.dev/slipway/api/v1alpha1"
+	"slipway.dev/slipway/internal/fault"
+	"slipway.dev/slipway/internal/plan/stages"
+	"slipway.dev/slipway/internal/plan/stages/stagestest"
+)
+
+// running gives the input of a cluster with these hosts that is to be changed by edit.
+func running(controlPlanes, workers int, edit func(*v1alpha1.ClusterSpec), spare ...string) stages.Input {
+	in := stagestest.Wanted(workers)
+	in.Spec.Endpoint.Provider, in.Spec.Endpoint.Host = v1alpha1.EndpointKubeVIP, "192.0.2.200"
+	add := func(name string) {
+		in.Hosts[name] = stagestest.Bare(name, "192.0.2."+map[string]string{"cp1": "10", "cp2": "102", "cp3": "103", "cp4": "104", "w7": "107", "w8": "108"}[name])
+		in.Platform[name] = "192.0.2.1:8443"
+	}
+	for _, name := range []string{"cp2", "cp3"}[:controlPlanes-1] {
+		in.Spec.ControlPlane.Hosts = append(in.Spec.ControlPlane.Hosts, name)
+		add(name)
+	}
+	for _, name := range spare {
+		add(name)
+	}
+	in.Applied = in.Spec.DeepCopy()
+	for _, name := range in.Applied.AllHosts() {
+		in.Claims[name] = v1alpha1.HostClaimSpec{Namespace: in.Namespace, Cluster: in.Name, ClusterUID: in.UID}
+	}
+	edit(&in.Spec)
+	return in
+}
+
+func setControlPlanes(names ...string) func(*v1alpha1.ClusterSpec) {
+	return func(s *v1alpha1.ClusterSpec) { s.ControlPlane.Hosts = names }
+}
+
+func setWorkers(names ...string) func(*v1alpha1.ClusterSpec) {
+	return func(s *v1alpha1.ClusterSpec) { s.WorkerPools[0].Hosts = names }
+}
+
+// away makes a host one that cannot be reached.
+func away(in *stages.Input, name string) {
+	stagestest.Alter(name, func(h *v1alpha1.Host) { h.Status.Conditions[0].Status, h.Status.Conditions[0].Message = "False", "no route to host" })(in)
+}
+
+func TestPlan(t *testing.T) {
+	cases := map[string]struct {
+		reason string
+		in     stages.Input
+		lost   []string
+		hosts  []string
+	}{
+		"add-worker":    {"only the new worker is in the plan: not even the control plane gets a command", running(1, 2, setWorkers("w1", "w2", "w7"), "w7"), nil, []string{"w7"}},
+		"remove-worker": {"it is drained before it stops, and forgotten after its kubelet did", running(1, 2, setWorkers("w1")), nil, []string{"w2"}},
+		"one-to-three":  {"control planes join one after another, each knowing the members before it", running(1, 1, setControlPlanes("cp1", "cp2", "cp3"), "cp2", "cp3"), nil, []string{"cp2", "cp3"}},
+		"three-to-one":  {"control planes leave one after another, each only from a healthy etcd", running(3, 1, setControlPlanes("cp1")), nil, []string{"cp2", "cp3"}},
+		"replace-lost":  {"the dead member goes before the new one comes: etcd counts it", running(3, 1, setControlPlanes("cp1", "cp2", "cp4"), "cp4"), []string{"cp3"}, []string{"cp1", "cp4"}},
+		"first-worker": {"control planes stop running pods when there are workers", running(1, 0, func(s *v1alpha1.ClusterSpec) {
+			s.WorkerPools = []v1alpha1.WorkerPool{{Name: "new", Hosts: []string{"w7"}}}
+		}, "w7"), nil, []string{"w7", "cp1"}},
+		"labels": {"a label of a pool changes on the nodes that have it", running(1, 2, func(s *v1alpha1.ClusterSpec) {
+			s.WorkerPools[0].Labels = map[string]string{"tier": "web"}
+			s.WorkerPools[0].Taints = nil
+		}), nil, []string{"w1", "w2"}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			c.in.Parameters.Lost = c.lost
+			for _, lost := range c.lost {
+				away(&c.in, lost)
+			}
+			p, err := Plan(c.in)
+			if err != nil {
+				t.Fatalf("%s: %v", c.reason, err)
+			}
+			var hosts []string
+			for _, h := range p.Hosts {
+				hosts = append(hosts, h.Name)
+			}
+			if diff := cmp.Diff(c.hosts, hosts); diff != "" {
+				t.Errorf("%s: hosts of the plan (-want +got):\n%s", c.reason, diff)
+			}
+			stagestest.Golden(t, name, p)
+		})
+	}
+}
+
+// TestPlan_HalfDone: a host that an earlier edit brought in half-way is claimed but not applied; an edit without it takes
+// it out again.
+func TestPlan_HalfDone(t *testing.T) {
+	in := running(1, 1, func(*v1alpha1.ClusterSpec) {}, "w7")
+	in.Claims["w7"] = v1alpha1.HostClaimSpec{Namespace: in.Namespace, Cluster: in.Name, ClusterUID: in.UID}
+	p, err := Plan(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Stages) != 1 || p.Stages[0].Name != "leave" || !slices.Equal(p.Stages[0].Hosts, []string{"w7"}) {
+		t.Errorf("the plan is %+v, want w7 to leave", p.Stages)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	cases := map[string]struct {
+		reason string
+		in     stages.Input
+		away   []string
+		lost   []string
+		want   string
+	}{
+		"unreachable": {"a host that cannot be cleaned must be confirmed to be lost", running(1, 2, setWorkers("w1")), []string{"w2"}, nil, "--lost w2"},
+		"quorum":      {"two of three lost members are no majority", running(3, 1, setControlPlanes("cp1", "cp4"), "cp4"), nil, []string{"cp2", "cp3"}, "quorum"},
+		"none stays":  {"somebody must know the cluster's data", running(1, 1, setControlPlanes("cp2"), "cp2"), nil, nil, "no control plane would stay"},
+		"other role": {"a worker's host is clean before it becomes a control plane", running(1, 2, func(s *v1alpha1.ClusterSpec) {
+			s.ControlPlane.Hosts = []string{"cp1", "w2"}
+			s.WorkerPools[0].Hosts = []string{"w1"}
+		}), nil, nil, "role"},
+		"new host bad": {"new hosts keep the rules of a new cluster", running(1, 1, setWorkers("w1", "w7"), "w7"), []string{"w7"}, nil, "host w7: reachable"},
+		"foreign address": {"a control plane must be able to have the cluster's address", func() stages.Input {
+			in := running(1, 1, setControlPlanes("cp1", "cp2"), "cp2")
+			in.Hosts["cp2"] = stagestest.Bare("cp2", "198.51.100.9")
+			return in
+		}(), nil, nil, "endpoint"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			c.in.Parameters.Lost = c.lost
+			for _, name := range c.away {
+				away(&c.in, name)
+			}
+			_, err := Plan(c.in)
+			if err == nil || !strings.Contains(err.Error(), c.want) || fault.ClassOf(err) != fault.Terminal {
+				t.Errorf("%s: %v, want a refusal with %q", c.reason, err, c.want)
+			}
+		})
+	}
+}
