@@ -1,6 +1,7 @@
 package create
 
 import (
+	"fmt"
 	"testing"
 
 	"slipway.dev/slipway/api/v1alpha1"
@@ -17,6 +18,15 @@ func TestPlan(t *testing.T) {
 		"three-nodes": {"workers are prepared while the control plane starts, and join when it serves", 2, stagestest.Change("w2", func(f *v1alpha1.HostFacts) {
 			f.Architecture, f.CgroupVersion, f.Capabilities, f.Virtualization = "arm64", 1, nil, "systemd-nspawn"
 		})},
+		"three-control-planes": {"they start side by side, each etcd knowing all, and share an address that moves", 1, func(in *stages.Input) {
+			for n, name := range []string{"cp2", "cp3"} {
+				in.Spec.ControlPlane.Hosts = append(in.Spec.ControlPlane.Hosts, name)
+				in.Hosts[name] = stagestest.Bare(name, fmt.Sprintf("192.0.2.%d", 102+n))
+				in.Platform[name] = "192.0.2.1:8443"
+			}
+			in.Spec.Endpoint = v1alpha1.EndpointSpec{Provider: v1alpha1.EndpointKubeVIP, Host: "192.0.2.200", Port: 6443}
+			in.Spec.Network.FlannelBackend = "host-gw"
+		}},
 		"single-node": {"a cluster without workers runs pods on its control plane", 0, func(*stages.Input) {}},
 		"host-setup": {"what may be changed on hosts comes before everything else, and time servers are set", 1, func(in *stages.Input) {
 			in.Spec.HostSetup = v1alpha1.HostSetupSpec{DisableFirewall: true, PermissiveSELinux: true, DisableSwap: true}

@@ -34,6 +34,7 @@ func (in Input) Check(fresh []string) []precheck.Finding {
 	c := checker{in: in.lent(), fresh: fresh}
 	c.bundle()
 	c.ownNetworks()
+	c.majority()
 	c.endpoint()
 	for _, name := range fresh {
 		h, known := c.in.Hosts[name]
@@ -97,6 +98,14 @@ func roles(spec v1alpha1.ClusterSpec) []string {
 		needed = append(needed, bundle.RoleKubeVIP)
 	}
 	return needed
+}
+
+// majority refuses a new cluster with an even number of control planes: one more than an odd number loses no more of them.
+// A cluster that runs may have one for a while, on its way to another.
+func (c *checker) majority() {
+	if hosts := c.in.Spec.ControlPlane.Hosts; c.in.Applied == nil && len(hosts)%2 == 0 {
+		c.add(hosts[0], "control-plane", fmt.Sprintf("%d control planes", len(hosts)), "one, three or five: etcd needs a majority")
+	}
 }
 
 // endpoint checks that the address that moves among the control planes can be on each of them.

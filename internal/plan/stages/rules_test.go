@@ -139,6 +139,16 @@ func TestRules(t *testing.T) {
 			[]string{"host w1: address: found 192.0.2.10, as on cp1, needs a machine of its own"}},
 		"name": {"a cluster is not named like one of its hosts", func(in *stages.Input) { in.Name = "w1" },
 			[]string{"host w1: name: found the cluster has the name of a host, needs another cluster name"}},
+		"two control planes": {"the loss of one of two stops both", func(in *stages.Input) {
+			in.Spec.ControlPlane.Hosts, in.Spec.WorkerPools = []string{"cp1", "w1"}, nil
+			in.Spec.Endpoint.Host = "demo.example.org"
+		}, []string{"host cp1: control-plane: found 2 control planes, needs one, three or five: etcd needs a majority"}},
+		"virtual ip": {"the address must be one that a control plane can have", func(in *stages.Input) {
+			in.Spec.Endpoint = v1alpha1.EndpointSpec{Provider: v1alpha1.EndpointKubeVIP, Host: "198.51.100.1", Port: 6443}
+		}, []string{"host cp1: endpoint: found 198.51.100.1 is not in the network of 192.0.2.10, needs an endpoint in the network that all control planes share"}},
+		"taken ip": {"the address is the cluster's alone", func(in *stages.Input) {
+			in.Spec.Endpoint = v1alpha1.EndpointSpec{Provider: v1alpha1.EndpointKubeVIP, Host: "192.0.2.11", Port: 6443}
+		}, []string{"host w1: endpoint: found the endpoint 192.0.2.11 is the host's own address, needs a free IP in the network of the control planes"}},
 		"several": {"every broken rule is told at once", func(in *stages.Input) {
 			in.Hosts["cp1"].Status.Facts.CPUs = 1
 			in.Hosts["w1"].Status.Facts.Swap = true
