@@ -56,6 +56,10 @@ type ClusterSpec struct {
 	// +kubebuilder:default={}
 	// +optional
 	HostSetup HostSetupSpec `json:"hostSetup,omitempty"`
+	// Recycle puts the cluster into the recycle bin: it is stopped and keeps its hosts. Taken back in time it starts again;
+	// else it is deleted (Setting retention says when).
+	// +optional
+	Recycle bool `json:"recycle,omitempty"`
 }
 
 // KubernetesSpec says which Kubernetes runs.
@@ -213,6 +217,19 @@ type ComponentsSpec struct {
 	// +kubebuilder:default={}
 	// +optional
 	Etcd EtcdSpec `json:"etcd,omitempty"`
+	// +optional
+	Certificates CertificatesSpec `json:"certificates,omitempty"`
+}
+
+// CertificatesSpec tunes the certificates of the control plane, those of its authorities not among them.
+type CertificatesSpec struct {
+	// Validity is how long each is good for from its creation or renewal on: 8760h, a year, by default.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:Pattern=`^([0-9]+(h|m|s))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('2m') && duration(self) <= duration('43800h')",message="certificates are valid for 2m to 43800h, five years"
+	// +optional
+	Validity *metav1.Duration `json:"validity,omitempty"`
 }
 
 // EtcdSpec tunes etcd.
@@ -251,6 +268,8 @@ const (
 	ClusterUpdating     ClusterState = "Updating"
 	ClusterFailed       ClusterState = "Failed"
 	ClusterDeleting     ClusterState = "Deleting"
+	// ClusterRecycled is stopped, in the recycle bin.
+	ClusterRecycled ClusterState = "Recycled"
 )
 
 // ClusterStatus is what was found. Only Slipway writes it.
@@ -271,7 +290,10 @@ type ClusterStatus struct {
 	// Applied is the spec that the last operation brought about; where spec differs, a change is planned, runs or has failed.
 	Applied *ClusterSpec `json:"applied,omitempty"`
 	Nodes   ClusterNodes `json:"nodes,omitempty"`
-	// Certificates lists when the certificate authorities and the serving certificate end.
+	// RecycledAt is when the cluster went into the recycle bin, and DeletedAfter when it is deleted if it stays there.
+	RecycledAt   *metav1.Time `json:"recycledAt,omitempty"`
+	DeletedAfter *metav1.Time `json:"deletedAfter,omitempty"`
+	// Certificates lists when the certificate authorities end, and those that the control planes and kubelets serve.
 	// +kubebuilder:validation:MaxItems=32
 	Certificates []ClusterCertificate `json:"certificates,omitempty"`
 }
@@ -306,6 +328,8 @@ const (
 	ClusterReady   = "Ready"
 	// ClusterUpToDate says that the cluster is as its spec wants it, or which operation is on the way there.
 	ClusterUpToDate = "UpToDate"
+	// ClusterCertificatesValid says that no certificate ends within 90 days, or which does.
+	ClusterCertificatesValid = "CertificatesValid"
 )
 
 // AllHosts gives every host of the cluster, control planes first, then workers by pool.

@@ -95,6 +95,11 @@ type OperationParameters struct {
 	// +kubebuilder:validation:Maximum=86400
 	// +optional
 	DrainSeconds int32 `json:"drainSeconds,omitempty"`
+	// MaxUnavailable is how many workers an upgrade takes out of service at a time; 0 means one.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=500
+	// +optional
+	MaxUnavailable int32 `json:"maxUnavailable,omitempty"`
 	// Lost names hosts that are gone for good, as a person confirms: nothing is asked of them.
 	// +kubebuilder:validation:MaxItems=500
 	// +kubebuilder:validation:items:MaxLength=63

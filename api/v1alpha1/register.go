@@ -41,6 +41,8 @@ const (
 	SecretTypeCredential = "slipway.dev/credential"
 	// SecretTypeKeys holds the keys of a managed cluster.
 	SecretTypeKeys = "slipway.dev/cluster-keys"
+	// SecretTypeBackupKey holds the key that encrypts every backup.
+	SecretTypeBackupKey = "slipway.dev/backup-key"
 	// SecretTypePassword holds the password hash of a local account.
 	SecretTypePassword = "slipway.dev/password"
 	// SecretTypeSession holds the digest of a browser session.

@@ -206,6 +206,11 @@ type RetentionSetting struct {
 	// +kubebuilder:validation:Maximum=3660
 	// +optional
 	AuditDays int32 `json:"auditDays,omitempty"`
+	// RecycleMinutes is how long a cluster stays in the recycle bin before it is deleted: 120 by default.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=525600
+	// +optional
+	RecycleMinutes int32 `json:"recycleMinutes,omitempty"`
 }
 
 // SettingList lists settings.

@@ -29,6 +29,9 @@ import (
 	"slipway.dev/slipway/internal/step"
 	"slipway.dev/slipway/internal/step/kubeadm"
 
+	backupcontroller "slipway.dev/slipway/internal/controller/backup"
+	backuplocationcontroller "slipway.dev/slipway/internal/controller/backuplocation"
+	backupschedulecontroller "slipway.dev/slipway/internal/controller/backupschedule"
 	bundlecontroller "slipway.dev/slipway/internal/controller/bundle"
 	clustercontroller "slipway.dev/slipway/internal/controller/cluster"
 	grantcontroller "slipway.dev/slipway/internal/controller/grant"
@@ -51,8 +54,10 @@ func addControllers(ctx context.Context, s *parts, owner string, platform operat
 	values := secrets{learningReader{s.live, s.unprintable}}
 	access := cluster.NewAccess(s.pool, values, locate(s.live))
 	s.clusters = access
+	places := stores(learningReader{s.live, s.unprintable})
+	keeper := &backupcontroller.Keeper{Client: s.live, Stores: places, Scratch: s.scratch}
 	engine, err := operation.New(operation.Deps{
-		Client: s.live, Sessions: s.pool, Steps: registry, Secrets: values, Blobs: blobs{s.bundles}, Unprintable: s.unprintable,
+		Client: s.live, Sessions: s.pool, Steps: registry, Secrets: values, Blobs: blobs{s.bundles}, Backups: keeper, Unprintable: s.unprintable,
 		Cluster: func(namespace, name string) (step.ClusterReader, step.ClusterWriter) {
 			connection := access.Connection(namespace, name)
 			return connection, connection
@@ -87,6 +92,15 @@ func addControllers(ctx context.Context, s *parts, owner string, platform operat
 		},
 		"project": func() error {
 			return projectcontroller.Setup(ctx, s.manager, projectcontroller.Deps{Client: s.live, Log: log})
+		},
+		"backup": func() error {
+			return backupcontroller.Setup(s.manager, backupcontroller.Deps{Client: s.live, Stores: places})
+		},
+		"backuplocation": func() error {
+			return backuplocationcontroller.Setup(ctx, s.manager, backuplocationcontroller.Deps{Client: s.manager.GetClient(), Stores: places, Redact: s.unprintable.Redact})
+		},
+		"backupschedule": func() error {
+			return backupschedulecontroller.Setup(s.manager, backupschedulecontroller.Deps{Client: s.live})
 		},
 		"grant": func() error { return grantcontroller.Setup(ctx, s.manager, grantcontroller.Deps{}) },
 		"user": func() error {

@@ -14,6 +14,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"slipway.dev/slipway/internal/cli/audit"
+	"slipway.dev/slipway/internal/cli/backup"
 	"slipway.dev/slipway/internal/cli/bundle"
 	"slipway.dev/slipway/internal/cli/cluster"
 	"slipway.dev/slipway/internal/cli/grant"
@@ -67,6 +68,7 @@ func command(streams genericiooptions.IOStreams) *cobra.Command {
 		bundle.NewCommand(),
 		host.New(deps),
 		cluster.New(deps),
+		backup.New(deps),
 		operation.New(deps),
 		project.New(deps),
 		usercli.New(deps),

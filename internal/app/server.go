@@ -202,6 +202,8 @@ type parts struct {
 	blobs    *blob.Directory
 	bundles  *bundle.Store
 	audit    audit.Recorder
+	// scratch is a directory for what must not outlive its use.
+	scratch string
 	// unprintable knows every secret value.
 	unprintable *secret.Set
 }
@@ -230,6 +232,9 @@ func newServer(ctx context.Context, o ServerOptions, config *rest.Config, port *
 		return nil, err
 	}
 	if s.blobs, err = blob.Dir(filepath.Join(o.DataDir, "blobs")); err != nil {
+		return nil, err
+	}
+	if s.scratch, err = scratch(o.DataDir); err != nil {
 		return nil, err
 	}
 	s.manager, err = ctrl.NewManager(config, ctrl.Options{

@@ -20,6 +20,7 @@ import (
 	"slipway.dev/slipway/internal/step/flannel"
 	"slipway.dev/slipway/internal/step/kubeadm"
 	"slipway.dev/slipway/internal/step/kubelet"
+	"slipway.dev/slipway/internal/step/kubevip"
 	"slipway.dev/slipway/internal/step/node"
 	"slipway.dev/slipway/internal/step/precheck"
 	"slipway.dev/slipway/internal/step/reset"
@@ -36,7 +37,7 @@ const (
 
 func stepCases() map[string]stepCase {
 	all := map[string]stepCase{}
-	for _, cases := range []map[string]stepCase{systemCases(), runtimeCases(), precheckCases(), resetCases(), networkCases(), nodeCases(), kubeadmCases(), etcdCases()} {
+	for _, cases := range []map[string]stepCase{systemCases(), runtimeCases(), precheckCases(), resetCases(), networkCases(), nodeCases(), kubeadmCases(), etcdCases(), restoreCases(), upgradeCases(), renewCases(), stopCases()} {
 		maps.Copy(all, cases)
 	}
 	return all
@@ -234,6 +235,11 @@ func networkCases() map[string]stepCase {
 		"service answers": {reason: "kube-proxy works by itself", step: node.ServiceAnswers{Address: "10.96.0.1:443"}, event: func(b *bench) {
 			b.host.SetReach(func(a netip.AddrPort) bool { return a.String() == "10.96.0.1:443" })
 		}},
+		"endpoint answers": {reason: "kube-vip works by itself", step: node.EndpointAnswers{Address: "192.0.2.200:6443"}, event: func(b *bench) {
+			b.host.SetReach(func(a netip.AddrPort) bool { return a.String() == "192.0.2.200:6443" })
+		}},
+		"kube-vip": {reason: "a static pod that the kubelet starts without any API", step: kubevip.Install{Image: "ghcr.io/kube-vip/kube-vip:v0.9.1", Address: "192.0.2.200", Port: 6443},
+			drift: []string{kubevip.ManifestPath}, golden: []string{kubevip.ManifestPath}},
 		"workloads": {reason: "a cluster with nothing to wait for", step: node.Workloads{}},
 	}
 }

@@ -214,6 +214,11 @@ func clusterCases() map[string]stepCase {
 			})
 		}, drift: []string{"ConfigMap kube-system/kubeadm-config", "*v1.ConfigMap kube-system/kubelet-config",
 			"*v1.RoleBinding kube-system/kubeadm:nodes-kubeadm-config", "*v1.RoleBinding kube-system/kubeadm:kubelet-config"}},
+		"admin access": {reason: "the rights of admin.conf, which kube-vip logs in with", step: kubeadm.AdminAccess{},
+			drift: []string{"*v1.ClusterRoleBinding kubeadm:cluster-admins"}},
+		"join token": {reason: "the token that Kubernetes has dropped is put back", step: kubeadm.JoinToken{Token: step.SecretRef{Key: "bootstrap-token"}},
+			prepare: func(b *bench) { b.secrets["bootstrap-token"] = "abcdef.0123456789abcdef" },
+			drift:   []string{"Secret kube-system/bootstrap-token-abcdef"}},
 		"allow join": {reason: "the token, the public information and the rights", step: kubeadm.AllowJoin{Token: step.SecretRef{Key: "bootstrap-token"}}, prepare: func(b *bench) {
 			b.secrets["bootstrap-token"] = "abcdef.0123456789abcdef"
 			b.makes(initPhase("bootstrap-token"), func() []client.Object {

@@ -3,6 +3,7 @@ package app
 import (
 	"slipway.dev/slipway/internal/step"
 	"slipway.dev/slipway/internal/step/access"
+	"slipway.dev/slipway/internal/step/backup"
 	"slipway.dev/slipway/internal/step/bundlefile"
 	"slipway.dev/slipway/internal/step/containerd"
 	"slipway.dev/slipway/internal/step/etcd"
@@ -13,6 +14,7 @@ import (
 	"slipway.dev/slipway/internal/step/node"
 	"slipway.dev/slipway/internal/step/precheck"
 	"slipway.dev/slipway/internal/step/reset"
+	"slipway.dev/slipway/internal/step/restore"
 	"slipway.dev/slipway/internal/step/system"
 )
 
@@ -21,6 +23,7 @@ import (
 func Steps() (step.Registry, error) {
 	return step.NewRegistry(
 		access.Roles{},
+		backup.Take{},
 		bundlefile.Install{},
 		containerd.Configure{},
 		containerd.PinImages{},
@@ -28,6 +31,7 @@ func Steps() (step.Registry, error) {
 		etcd.Healthy{},
 		etcd.PromoteMember{},
 		etcd.RemoveMember{},
+		etcd.Snapshot{},
 		flannel.ConfigureNode{},
 		flannel.Install{},
 		kubeadm.AdminAccess{},
@@ -41,18 +45,27 @@ func Steps() (step.Registry, error) {
 		kubeadm.Join{},
 		kubeadm.JoinToken{},
 		kubeadm.Kubeconfigs{},
+		kubeadm.KubeletConfig{},
 		kubeadm.Manifests{},
 		kubeadm.MarkControlPlane{},
 		kubeadm.Proxy{},
+		kubeadm.RenewCertificates{},
+		kubeadm.RenewKubelet{},
 		kubeadm.ServeAPI{},
+		kubeadm.ServeVersion{},
+		kubeadm.ServeCertificates{},
 		kubeadm.StartKubelet{},
 		kubeadm.UploadConfig{},
+		kubeadm.ValidCertificates{},
 		kubelet.InstallUnit{},
+		kubelet.Start{},
+		kubelet.Stop{},
 		kubevip.Install{},
 		node.Cordon{},
 		node.Drain{},
 		node.EndpointAnswers{},
 		node.FreeVolumes{},
+		node.KubeletVersion{},
 		node.Labels{},
 		node.Ready{},
 		node.Remove{},
@@ -61,11 +74,20 @@ func Steps() (step.Registry, error) {
 		node.Workloads{},
 		precheck.Look{},
 		precheck.Mark{},
+		precheck.RemovedAPIs{},
 		reset.Files{},
 		reset.Kubernetes{},
 		reset.Network{},
 		reset.Restore{},
+		restore.Data{},
+		restore.Finish{},
+		restore.MatchNodes{},
+		restore.Prove{},
+		restore.RestartKubelet{},
+		restore.Start{},
+		restore.Stop{},
 		system.Kernel{},
+		system.RunInstalled{},
 		system.SELinuxPermissive{},
 		system.StopFirewall{},
 		system.SwapOff{},

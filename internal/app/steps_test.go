@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,9 +61,15 @@ type answering struct {
 	client.WithWatch
 	*fakecluster.Etcd
 	ready error
+	// answers are those of the API server by path.
+	answers map[string]string
 }
 
 func (c *answering) Ready(context.Context, string) error { return c.ready }
+
+func (c *answering) Ask(_ context.Context, _, path string) ([]byte, error) {
+	return []byte(c.answers[path]), c.ready
+}
 
 // Evict deletes the pod at once.
 func (c *answering) Evict(ctx context.Context, namespace, pod string, _ *int64) error {
@@ -80,11 +87,14 @@ type bench struct {
 	target  step.Target
 	secrets vault
 	blobs   store
+	// dial reaches what the host serves; nil where a step must not.
+	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	backups shelf
 }
 
 func newBench(t *testing.T, tc stepCase) *bench {
 	t.Helper()
-	b := &bench{t: t, host: fakehost.New("w1", v1alpha1.HostFacts{}), target: target(), secrets: vault{}, blobs: store{}}
+	b := &bench{t: t, host: fakehost.New("w1", v1alpha1.HostFacts{}), target: target(), secrets: vault{}, blobs: store{}, backups: shelf{}}
 	b.cluster = &answering{Etcd: &fakecluster.Etcd{}, WithWatch: clientfake.NewClientBuilder().WithScheme(scheme.Scheme).WithIndex(&corev1.Pod{}, "spec.nodeName", nodeOf).Build()}
 	if tc.target != nil {
 		tc.target(&b.target)
@@ -101,11 +111,11 @@ func target() step.Target {
 }
 
 func (b *bench) reader() step.Reader {
-	return step.Reader{Reader: b.host, Target: b.target, Secrets: b.secrets, Cluster: b.cluster}
+	return step.Reader{Reader: b.host, Target: b.target, Secrets: b.secrets, Cluster: b.cluster, Backups: b.backups, Dial: b.dial}
 }
 
 func (b *bench) writer() step.Writer {
-	return step.Writer{Writer: b.host.Writer(host.Fence{Owner: "test", Epoch: 1}), Target: b.target, Secrets: b.secrets, Blobs: b.blobs, Cluster: b.cluster, Reading: b.reader()}
+	return step.Writer{Writer: b.host.Writer(host.Fence{Owner: "test", Epoch: 1}), Target: b.target, Secrets: b.secrets, Blobs: b.blobs, Backups: b.backups, Cluster: b.cluster, Reading: b.reader()}
 }
 
 func (b *bench) write(path, content string) {

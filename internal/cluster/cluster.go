@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -209,15 +210,24 @@ func (c *Connection) dialHost(ctx context.Context, network, name string, port in
 
 // Ready asks /readyz of the API server on the named host.
 func (c *Connection) Ready(ctx context.Context, name string) error {
+	_, err := c.Ask(ctx, name, "/readyz")
+	return err
+}
+
+// maxAnswer bounds what Ask reads, in bytes: the metrics of a large cluster are the longest answer.
+const maxAnswer = 64 << 20
+
+// Ask gives what the API server on the named host answers at a path.
+func (c *Connection) Ask(ctx context.Context, name, path string) ([]byte, error) {
 	if err := c.open(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	c.mu.Lock()
 	config, port := rest.CopyConfig(c.config), c.address.Port
 	c.mu.Unlock()
 	tlsConfig, err := rest.TLSConfigFor(config)
 	if err != nil {
-		return fmt.Errorf("cannot ask the API server on %s: %w", name, err)
+		return nil, fmt.Errorf("cannot ask the API server on %s: %w", name, err)
 	}
 	// A transport of its own: client-go would keep each one that dials differently for ever.
 	transport := &http.Transport{
@@ -228,19 +238,23 @@ func (c *Connection) Ready(ctx context.Context, name string) error {
 		},
 	}
 	httpClient := &http.Client{Transport: transport, Timeout: requestTimeout}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, config.Host+"/readyz", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, config.Host+path, nil)
 	if err != nil {
-		return fmt.Errorf("cannot ask the API server on %s: %w", name, err)
+		return nil, fmt.Errorf("cannot ask the API server on %s: %w", name, err)
 	}
 	response, err := httpClient.Do(request)
 	if err != nil {
-		return fmt.Errorf("cannot ask the API server on %s: %w", name, err)
+		return nil, fmt.Errorf("cannot ask the API server on %s: %w", name, err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("the API server on %s answers %s", name, response.Status)
+		return nil, fmt.Errorf("the API server on %s answers %s", name, response.Status)
 	}
-	return nil
+	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the answer of the API server on %s: %w", name, err)
+	}
+	return answer, nil
 }
 
 // Get reads one object.

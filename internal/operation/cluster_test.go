@@ -49,6 +49,8 @@ type managed struct {
 
 func (managed) Ready(context.Context, string) error { return nil }
 
+func (managed) Ask(context.Context, string, string) ([]byte, error) { return nil, nil }
+
 func (managed) Evict(context.Context, string, string, *int64) error { return nil }
 
 func TestRun_ChangesInTheClusterAreLoggedAndCounted(t *testing.T) {

@@ -34,6 +34,8 @@ type Deps struct {
 	// Secrets and Blobs are handed to steps. Values read through Secrets are taken out of all logs and messages.
 	Secrets step.Secrets
 	Blobs   step.Blobs
+	// Backups is handed to steps; nil when no step of any plan takes or brings back a backup.
+	Backups step.BackupWriter
 	// Cluster is handed to steps; nil when no step of any plan needs a managed cluster.
 	Cluster ClusterAccess
 	// Unprintable is what more is taken out of logs and messages: what hosts were logged in to with may come back in

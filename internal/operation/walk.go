@@ -164,5 +164,5 @@ func (w *walk) ended(s *stage, call string, err error) {
 
 // reading is what a step's Check sees. It cannot be turned back into something that writes.
 func (w *walk) reading(session host.Session) step.Reader {
-	return step.Reader{Reader: struct{ host.Reader }{session}, Target: w.target, Secrets: w.Secrets, Cluster: w.reader, Dial: session.DialContext}
+	return step.Reader{Reader: struct{ host.Reader }{session}, Target: w.target, Secrets: w.Secrets, Cluster: w.reader, Backups: w.Backups, Dial: session.DialContext}
 }

@@ -17,7 +17,7 @@ import (
 func (a *attempt) writing(session host.Session) step.Writer {
 	w := step.Writer{
 		Writer: &hostWriter{Reader: session, next: session.Writer(a.fence), attempt: a},
-		Target: a.target, Secrets: a.Secrets, Blobs: a.Blobs, Reading: a.reading(session),
+		Target: a.target, Secrets: a.Secrets, Blobs: a.Blobs, Backups: a.Backups, Reading: a.reading(session),
 	}
 	if a.writer != nil {
 		w.Cluster = &clusterWriter{ClusterWriter: a.writer, attempt: a}

@@ -69,6 +69,8 @@ const (
 	API Output = "cluster/api"
 	// JoinInformation is what a joining node reads from the cluster.
 	JoinInformation Output = "cluster/join-information"
+	// RestoreFiles are the programs that put an etcd snapshot back, on the host.
+	RestoreFiles Output = "host/restore-files"
 	// Network is the pod network's manifest in the cluster.
 	Network Output = "cluster/network"
 )
@@ -151,6 +153,8 @@ type Reader struct {
 	Target  Target
 	Secrets Secrets
 	Cluster ClusterReader
+	// Backups proves what the server keeps.
+	Backups BackupReader
 	// Dial opens a TCP connection from the host, as seen from there.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -161,6 +165,8 @@ type ClusterReader interface {
 	EtcdReader
 	// Ready asks /readyz of the API server on the named host, and gives nil when it answers ok.
 	Ready(ctx context.Context, host string) error
+	// Ask gives what the API server on the named host itself answers at a path that no object has, such as /version.
+	Ask(ctx context.Context, host, path string) ([]byte, error)
 }
 
 // ClusterWriter is the changing half of a managed cluster's API and its etcd.
@@ -186,6 +192,7 @@ type Writer struct {
 	Secrets Secrets
 	Blobs   Blobs
 	Cluster ClusterWriter
+	Backups BackupWriter
 	// Reading is what Check would see.
 	Reading Reader
 }

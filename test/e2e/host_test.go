@@ -41,7 +41,7 @@ func TestSmallHost(t *testing.T) {
 			t.Errorf("HOST-14: a small host: the answer does not say %q:\n%s", want, out)
 		}
 	}
-	w.run(ctx, "cluster", "delete", "small", "--yes")
+	w.run(ctx, "cluster", "delete", "small", "--now", "--yes")
 
 	// An organisation may ask for less; then the disk itself says when it is full.
 	w.apply(ctx, "apiVersion: slipway.dev/v1alpha1\nkind: Setting\nmetadata: {name: precheck}\n"+
@@ -52,7 +52,7 @@ func TestSmallHost(t *testing.T) {
 	if !strings.Contains(out, "sandbox-1") || !strings.Contains(strings.ToLower(out), "no space left on device") {
 		t.Errorf("a full disk: the answer does not name host and reason:\n%s", out)
 	}
-	w.run(ctx, "cluster", "delete", "small", "--yes")
+	w.run(ctx, "cluster", "delete", "small", "--now", "--yes")
 	w.onHost(ctx, h, "rm /ballast")
 	if diff := cmp.Diff(before, w.hosts(ctx)); diff != "" {
 		t.Errorf("the host differs from before (-before +after):\n%s", diff)

@@ -11,15 +11,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestJourney takes three bare hosts to a cluster and back: a plan that is read and approved, a create with a cut of every
+// TestJourney takes bare hosts to a cluster and back: a plan that is read and approved, a create with a cut of every
 // connection and three kills of the server, pods that talk to each other, a node that reboots while the server is down,
-// and a delete with a kill that leaves the hosts as they were found.
+// control planes that come, lose their power and go, and a delete with a kill that leaves the hosts as they were found.
 func TestJourney(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
 	defer cancel()
 	w := newWorld(t)
 	w.startServer(ctx)
-	w.run(ctx, "sandbox", "up", "--data-dir", w.data, "--hosts", "3", "--register")
+	w.run(ctx, "sandbox", "up", "--data-dir", w.data, "--hosts", "5", "--register")
 	w.verifyBundle(ctx)
 	before := w.hosts(ctx)
 
@@ -30,6 +30,7 @@ func TestJourney(t *testing.T) {
 	t.Run("a member sees and cannot change", func(t *testing.T) { w.memberLooks(ctx, t) })
 	t.Run("pods talk across nodes", func(t *testing.T) { w.podsTalk(ctx, t) })
 	t.Run("a node comes back without the server", func(t *testing.T) { w.rebootWithoutServer(ctx, t) })
+	t.Run("control planes and workers come and go", func(t *testing.T) { w.comeAndGo(ctx, t, before) })
 	w.deleteWithKill(ctx, "files")
 	t.Run("hosts are as they were found", func(t *testing.T) {
 		for name, found := range w.hosts(ctx) {

@@ -15,7 +15,7 @@ import (
 
 // planOnly reads a plan for a cluster that does not exist, and proves that nothing has changed.
 func (w *world) planOnly(ctx context.Context, t *testing.T, before map[string]state) {
-	out := w.run(ctx, append([]string{"cluster", "plan"}, w.clusterArgs()...)...)
+	out := w.run(ctx, append([]string{"cluster", "plan"}, w.clusterArgs(ctx)...)...)
 	for _, want := range []string{"sandbox-1", "sandbox-2", "sandbox-3", "/usr/local/bin/containerd", "after worker/containerd"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the plan does not name %s:\n%s", want, out)
@@ -31,9 +31,9 @@ func (w *world) planOnly(ctx context.Context, t *testing.T, before map[string]st
 	}
 }
 
-func (w *world) clusterArgs() []string {
+func (w *world) clusterArgs(ctx context.Context) []string {
 	return []string{"demo", "--kubernetes", w.kubernetes, "--control-plane", "sandbox-1", "--pool", "default=sandbox-2,sandbox-3",
-		"--label", "default:tier=web", "--cert-san", "demo.example.com"}
+		"--label", "default:tier=web", "--cert-san", "demo.example.com", "--virtual-ip", w.virtualIP(ctx)}
 }
 
 // createWithKills approves the plan of the cluster demo, cuts the connections to all hosts once, and kills the server without warning
@@ -60,7 +60,7 @@ func (w *world) createWithKills(ctx context.Context, steps ...string) {
 func (w *world) deleteWithKill(ctx context.Context, step string) {
 	w.t.Helper()
 	begun := time.Now()
-	w.run(ctx, "cluster", "delete", "demo", "--yes", "--no-wait")
+	w.run(ctx, "cluster", "delete", "demo", "--now", "--yes", "--no-wait")
 	until(ctx, w.t, "step "+step, func() bool { return w.stepBegun(ctx, step) })
 	w.endServer(syscall.SIGKILL)
 	logf(w.t, begun, "killed the server in or after step %s", step)

@@ -250,6 +250,7 @@ func (w *world) hosts(ctx context.Context) map[string]state {
 			"failed":      `systemctl list-units --failed --no-legend --plain | awk '{print $1}'`,
 			"mounts":      `awk '$3 != "fusectl" {print $2, $3}' /proc/mounts`,
 			"links":       `ip -o link | awk -F'[:@] *' '{print $2}'`,
+			"addresses":   `ip -o -4 address | awk '{print $2, $4}'`,
 			"routes":      `ip route; ip rule`,
 			"nftables":    `nft -s list ruleset`,
 			"processes":   `ps -eo comm= | grep -E 'kube|containerd|runc|etcd|coredns|flannel|pause' || true`,

@@ -84,6 +84,11 @@ func (m *managed) Ready(context.Context, string) error {
 	return m.ask(func(objects) error { return nil })
 }
 
+// Ask is step.ClusterReader's.
+func (m *managed) Ask(context.Context, string, string) ([]byte, error) {
+	return nil, m.ask(func(objects) error { return nil })
+}
+
 // Get is step.ClusterReader's.
 func (m *managed) Get(_ context.Context, key client.ObjectKey, o client.Object, _ ...client.GetOption) error {
 	return m.ask(func(store objects) error {

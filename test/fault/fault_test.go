@@ -139,6 +139,7 @@ func TestDeleteAfterKilledCreate(t *testing.T) {
 
 // TestEveryStepIsCovered fails when a step has no plan that is tried here.
 func TestEveryStepIsCovered(t *testing.T) {
+	elsewhere := cutAlone()
 	registry, err := app.Steps()
 	if err != nil {
 		t.Fatal(err)
@@ -156,8 +157,53 @@ func TestEveryStepIsCovered(t *testing.T) {
 		}
 	})
 	for _, id := range registry.IDs() {
-		if !planned[id] {
+		_, alone := elsewhere[id]
+		switch {
+		case planned[id] && alone:
+			t.Errorf("step %s is in a plan that the trials run: take it out of cutAlone", id)
+		case !planned[id] && !alone:
 			t.Errorf("step %s is in no plan that the trials run: give trial() what makes a plan hold it", id)
 		}
+	}
+}
+
+// cutAlone names the steps of verbs whose whole plans these trials do not run yet. Each of them is cut at every write by
+// itself, by TestStepCut of internal/app.
+func cutAlone() map[step.ID]string {
+	return map[step.ID]string{
+		"backup.take/v1":                "backup and restore",
+		"etcd.add-member/v1":            "scale",
+		"etcd.healthy/v1":               "scale",
+		"etcd.promote-member/v1":        "scale",
+		"etcd.remove-member/v1":         "scale",
+		"etcd.snapshot/v1":              "upgrade",
+		"kubeadm.admin-access/v1":       "create with an address that moves",
+		"kubeadm.join-token/v1":         "scale",
+		"kubeadm.kubelet-config/v1":     "upgrade",
+		"kubeadm.renew-certificates/v1": "renew",
+		"kubeadm.renew-kubelet/v1":      "renew",
+		"kubeadm.serve-certificates/v1": "renew",
+		"kubeadm.serve-version/v1":      "upgrade",
+		"kubeadm.valid-certificates/v1": "upgrade",
+		"kubelet.start/v1":              "stop and start",
+		"kubelet.stop/v1":               "stop and start",
+		"kubevip.install/v1":            "create with an address that moves",
+		"node.cordon/v1":                "scale",
+		"node.drain/v1":                 "scale",
+		"node.endpoint-answers/v1":      "create with an address that moves",
+		"node.free-volumes/v1":          "scale",
+		"node.kubelet-version/v1":       "upgrade",
+		"node.labels/v1":                "scale",
+		"node.remove/v1":                "scale",
+		"node.uncordon/v1":              "upgrade",
+		"precheck.removed-apis/v1":      "upgrade",
+		"restore.data/v1":               "backup and restore",
+		"restore.finish/v1":             "backup and restore",
+		"restore.match-nodes/v1":        "backup and restore",
+		"restore.prove/v1":              "backup and restore",
+		"restore.restart-kubelet/v1":    "backup and restore",
+		"restore.start/v1":              "backup and restore",
+		"restore.stop/v1":               "backup and restore",
+		"system.run-installed/v1":       "upgrade",
 	}
 }

@@ -26,8 +26,8 @@ import (
 	"slipway.dev/slipway/internal/pki"
 	"slipway.dev/slipway/internal/plan"
 	"slipway.dev/slipway/internal/plan/create"
-	"slipway.dev/slipway/internal/plan/stages"
 	"slipway.dev/slipway/internal/plan/delete"
+	"slipway.dev/slipway/internal/plan/stages"
 	"slipway.dev/slipway/internal/step"
 	"slipway.dev/slipway/internal/step/kubeadm"
 )

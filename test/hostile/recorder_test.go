@@ -95,6 +95,7 @@ func (m *managed) Get(_ context.Context, key client.ObjectKey, o client.Object, 
 
 func (m *managed) List(context.Context, client.ObjectList, ...client.ListOption) error { return nil }
 func (m *managed) Ready(context.Context, string) error                                 { return nil }
+func (m *managed) Ask(context.Context, string, string) ([]byte, error)                 { return nil, nil }
 func (m *managed) Delete(context.Context, client.Object, ...client.DeleteOption) error {
 	return nil
 }

@@ -23,8 +23,8 @@ func New(deps output.Deps) *cobra.Command {
 		Short:   "Plan, create, change, look at and delete clusters",
 	}
 	project := output.ProjectFlag(cmd)
-	return output.Noun(cmd, newPlan(deps, project), newCreate(deps, project), newScale(deps, project), newStatus(deps, project),
-		newList(deps, project), newKubeconfig(deps, project), newDelete(deps, project))
+	return output.Noun(cmd, newPlan(deps, project), newCreate(deps, project), newScale(deps, project), newRestore(deps, project), newUpgrade(deps, project), newStatus(deps, project),
+		newList(deps, project), newKubeconfig(deps, project), newSaveTemplate(deps, project), newRenew(deps, project), newDelete(deps, project), newUndelete(deps, project))
 }
 
 func get(ctx context.Context, connection *output.Connection, name string) (*v1alpha1.Cluster, error) {

@@ -39,7 +39,7 @@ func newCreate(deps output.Deps, project *string) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		cluster, err := flags.cluster(args[0], connection.Project, deps.Streams.In)
+		cluster, err := flags.cluster(cmd.Context(), connection, args[0], deps.Streams.In)
 		if err != nil {
 			return err
 		}

@@ -14,13 +14,15 @@ import (
 )
 
 func newDelete(deps output.Deps, project *string) *cobra.Command {
-	var yes, noWait bool
+	var yes, noWait, now bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "delete NAME",
-		Short: "Delete a cluster, clean its hosts, and follow the work to its end",
-		Long: "Delete a cluster and everything that runs in it, and leave its hosts as they were found. A host that cannot be\n" +
-			"cleaned is named. Interrupting the command leaves the work running on the server.",
+		Short: "Put a cluster into the recycle bin, or delete it now",
+		Long: "Put a cluster into the recycle bin: everything of it is stopped and its hosts stay held. It can be taken back with\n" +
+			"\"slipway cluster undelete\" until its time is over (two hours, or what Setting retention says); then it is deleted.\n" +
+			"With --now, or when it was never created, it is deleted at once: its hosts are left as they were found, and one that\n" +
+			"cannot be cleaned is named. Interrupting the command leaves the work running on the server.",
 		Args: output.Args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			connection, err := deps.Connect(*project)
@@ -33,28 +35,40 @@ func newDelete(deps output.Deps, project *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := confirm(ctx, deps, cluster, yes); err != nil {
+			bin := !now && recyclable(cluster)
+			if bin && cluster.Spec.Recycle {
+				return output.Refused("Recycled", "delete it with --now, or take it back: slipway cluster undelete "+cluster.Name,
+					"cannot delete cluster %s: it is in the recycle bin", cluster.Name)
+			}
+			if err := confirm(ctx, deps, cluster, yes, bin); err != nil {
 				return err
+			}
+			if bin {
+				return toBin(ctx, deps, connection, cluster, noWait)
 			}
 			return remove(ctx, deps, connection, cluster, noWait)
 		},
 	}
+	cmd.Flags().BoolVar(&now, "now", false, "do not put it into the recycle bin: delete it for good")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	cmd.Flags().BoolVar(&noWait, "no-wait", false, "do not wait for the work")
 	cmd.Flags().DurationVar(&timeout, "timeout", 0, "how long to wait (default: no limit)")
 	return cmd
 }
 
-// confirm has a person type the name of the cluster that will be gone.
-func confirm(ctx context.Context, deps output.Deps, cluster *v1alpha1.Cluster, yes bool) error {
+// confirm has a person type the name of the cluster that will be gone, or stopped in the recycle bin.
+func confirm(ctx context.Context, deps output.Deps, cluster *v1alpha1.Cluster, yes, bin bool) error {
 	if yes {
 		return nil
 	}
 	if !deps.Terminal {
 		return output.Usagef("cannot ask whether cluster %s shall be deleted: give --yes", cluster.Name)
 	}
-	if _, err := fmt.Fprintf(deps.Streams.ErrOut, "This deletes cluster %s and all that runs on its %d hosts.\nType its name to go on: ",
-		cluster.Name, len(cluster.Spec.AllHosts())); err != nil {
+	what := "deletes cluster %s and all that runs on its %d hosts"
+	if bin {
+		what = "stops cluster %s and all that runs on its %d hosts, and deletes it when its time in the recycle bin is over"
+	}
+	if _, err := fmt.Fprintf(deps.Streams.ErrOut, "This "+what+".\nType its name to go on: ", cluster.Name, len(cluster.Spec.AllHosts())); err != nil {
 		return err
 	}
 	answer, err := readLine(ctx, deps)

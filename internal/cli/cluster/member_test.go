@@ -28,7 +28,7 @@ func TestMember(t *testing.T) {
 		"status":   {[]string{"status", "demo"}, []client.Object{existing()}, "v1.36.3"},
 		"create":   {append([]string{"create", "demo"}, spec...), nil, "cluster demo created"},
 		"plan":     {append([]string{"plan", "demo"}, spec...), nil, "slipway operation approve"},
-		"delete":   {[]string{"delete", "demo", "--yes"}, []client.Object{existing()}, "cluster demo deleted"},
+		"delete":   {[]string{"delete", "demo", "--now", "--yes"}, []client.Object{existing()}, "cluster demo deleted"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -40,7 +40,7 @@ func newPlan(deps output.Deps, project *string) *cobra.Command {
 		if remove {
 			p.verb = v1alpha1.VerbDelete
 		} else {
-			cluster, err := flags.cluster(args[0], connection.Project, deps.Streams.In)
+			cluster, err := flags.cluster(ctx, connection, args[0], deps.Streams.In)
 			if err != nil {
 				return err
 			}

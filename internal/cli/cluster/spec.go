@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -24,7 +25,7 @@ const defaultPool = "workers"
 
 // specFlags is what the command line says about a cluster.
 type specFlags struct {
-	file                                  string
+	file, template                        string
 	controlPlane, workers, pools          []string
 	endpoint, virtualIP, backend          string
 	certSANs, labels, taints              []string
@@ -39,6 +40,7 @@ func (f *specFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	f.set = flags
 	flags.StringVarP(&f.file, "file", "f", "", "file with a Cluster, - for standard input; flags win over it")
+	flags.StringVar(&f.template, "template", "", "ClusterTemplate that the cluster begins with; flags win over it")
 	flags.StringVar(&f.version, "kubernetes", "", "Kubernetes version, such as v1.36.3")
 	flags.StringSliceVar(&f.controlPlane, "control-plane", nil, "host of the control plane; repeat for three or five")
 	flags.StringVar(&f.virtualIP, "virtual-ip", "", "IP[:PORT] of the API server that moves among the control planes: a free address of their network")
@@ -61,8 +63,17 @@ func (f *specFlags) add(cmd *cobra.Command) {
 }
 
 // cluster gives the cluster that file and flags ask for.
-func (f *specFlags) cluster(name, project string, stdin io.Reader) (*v1alpha1.Cluster, error) {
+func (f *specFlags) cluster(ctx context.Context, connection *output.Connection, name string, stdin io.Reader) (*v1alpha1.Cluster, error) {
+	project := connection.Project
 	cluster := &v1alpha1.Cluster{}
+	if f.template != "" {
+		if f.file != "" {
+			return nil, output.Usagef("cannot use --template and -f together: each says all of the cluster")
+		}
+		if err := readTemplate(ctx, connection, f.template, &cluster.Spec); err != nil {
+			return nil, err
+		}
+	}
 	if f.file != "" {
 		if err := readFile(f.file, stdin, cluster); err != nil {
 			return nil, err
@@ -78,6 +89,11 @@ func (f *specFlags) cluster(name, project string, stdin io.Reader) (*v1alpha1.Cl
 	cluster.Name, cluster.Namespace = name, project
 	if err := f.apply(&cluster.Spec); err != nil {
 		return nil, err
+	}
+	if f.template != "" {
+		if err := complete(&cluster.Spec); err != nil {
+			return nil, err
+		}
 	}
 	if cluster.Spec.Kubernetes.Version == "" {
 		return nil, output.Usagef("cannot tell which Kubernetes cluster %s shall run: give --kubernetes or -f", name)

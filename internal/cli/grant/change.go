@@ -17,11 +17,12 @@ import (
 )
 
 // loan is what the flags name.
-type loan struct{ hosts, bundles []string }
+type loan struct{ hosts, bundles, locations []string }
 
 func (l *loan) flags(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&l.hosts, "host", nil, "hosts, separated by commas; '*' is every host, also those added later")
 	cmd.Flags().StringSliceVar(&l.bundles, "bundle", nil, "bundles (Kubernetes versions), separated by commas; '*' is every bundle")
+	cmd.Flags().StringSliceVar(&l.locations, "backup-location", nil, "backup locations, separated by commas; '*' is every one")
 }
 
 func (l *loan) specs() ([]v1alpha1.GrantSpec, error) {
@@ -32,8 +33,11 @@ func (l *loan) specs() ([]v1alpha1.GrantSpec, error) {
 	for _, name := range l.bundles {
 		specs = append(specs, v1alpha1.GrantSpec{Kind: v1alpha1.GrantBundle, Name: name})
 	}
+	for _, name := range l.locations {
+		specs = append(specs, v1alpha1.GrantSpec{Kind: v1alpha1.GrantBackupLocation, Name: name})
+	}
 	if len(specs) == 0 {
-		return nil, output.Usagef("cannot tell what is meant: give --host or --bundle")
+		return nil, output.Usagef("cannot tell what is meant: give --host, --bundle or --backup-location")
 	}
 	return specs, nil
 }
@@ -111,8 +115,11 @@ func warnMissing(ctx context.Context, deps output.Deps, connection *output.Conne
 		return
 	}
 	var o client.Object = &v1alpha1.Host{}
-	if s.Kind == v1alpha1.GrantBundle {
+	switch s.Kind {
+	case v1alpha1.GrantBundle:
 		o = &v1alpha1.Bundle{}
+	case v1alpha1.GrantBackupLocation:
+		o = &v1alpha1.BackupLocation{}
 	}
 	if err := connection.Client.Get(ctx, client.ObjectKey{Name: s.Name}, o); apierrors.IsNotFound(err) {
 		// A warning that cannot be printed must not stop the work.

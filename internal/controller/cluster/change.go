@@ -21,6 +21,8 @@ func changes() []v1alpha1.Verb {
 // next gives the first change on the way from what is applied to what is wanted, and the spec that it ends in; "" when
 // nothing differs. Hosts come before the version: new ones then move with the others, and removed ones need not.
 func next(applied, wanted *v1alpha1.ClusterSpec) (v1alpha1.Verb, *v1alpha1.ClusterSpec) {
+	wanted = wanted.DeepCopy()
+	wanted.Recycle = applied.Recycle // It starts and stops, and changes nothing.
 	if equality.Semantic.DeepEqual(applied, wanted) {
 		return "", nil
 	}

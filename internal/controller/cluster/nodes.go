@@ -35,6 +35,8 @@ type report struct {
 	nodes v1alpha1.ClusterNodes
 	// problem says why the API server does not answer now.
 	problem string
+	// certificates are those that are served, as seen last.
+	certificates []v1alpha1.ClusterCertificate
 }
 
 func (r report) ready() (metav1.ConditionStatus, string, string) {
@@ -105,9 +107,11 @@ func (w *watchers) watch(key types.NamespacedName) {
 func (w *watchers) follow(ctx context.Context, key types.NamespacedName) {
 	pause := wait.Backoff{Duration: time.Second, Factor: 2, Jitter: 0.3, Steps: 6, Cap: 30 * time.Second}
 	next := pause
+	back := make(chan []string, 1)
+	go w.watchCertificates(ctx, key, back)
 	for ctx.Err() == nil {
 		begun := time.Now()
-		err := w.once(ctx, key)
+		err := w.once(ctx, key, back)
 		if ctx.Err() != nil {
 			return
 		}
@@ -126,8 +130,8 @@ func (w *watchers) follow(ctx context.Context, key types.NamespacedName) {
 	}
 }
 
-// once lists the nodes and follows their changes until the watch ends.
-func (w *watchers) once(ctx context.Context, key types.NamespacedName) error {
+// once lists the nodes, tells back that the API server answers and follows their changes until the watch ends.
+func (w *watchers) once(ctx context.Context, key types.NamespacedName, back chan<- []string) error {
 	kube, err := w.access.Connection(key.Namespace, key.Name).Client(ctx)
 	if err != nil {
 		return err
@@ -142,9 +146,13 @@ func (w *watchers) once(ctx context.Context, key types.NamespacedName) error {
 	}
 	count := func() {
 		counted := countNodes(nodes)
-		w.set(ctx, key, func(r *report) { *r = report{known: true, nodes: counted} })
+		w.set(ctx, key, func(r *report) { r.known, r.nodes, r.problem = true, counted, "" })
 	}
 	count()
+	select {
+	case back <- kubeletAddresses(nodes):
+	default: // It looks already.
+	}
 	changes, err := kube.Watch(ctx, &corev1.NodeList{}, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.ResourceVersion}})
 	if err != nil {
 		return fmt.Errorf("cannot watch nodes: %w", err)

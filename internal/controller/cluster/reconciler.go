@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -78,7 +79,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 			return ctrl.Result{}, err
 		}
 	}
-	return ctrl.Result{}, r.status(ctx, &c, op)
+	if err := r.status(ctx, &c, op); err != nil {
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: due(&c)}, r.empty(ctx, &c)
 }
 
 // newOperation gives one that is not stored yet.
@@ -186,7 +190,16 @@ func (r *Reconciler) status(ctx context.Context, c *v1alpha1.Cluster, op *v1alph
 	s := &c.Status
 	s.ObservedGeneration = c.Generation
 	created := r.created(c, op)
-	if created && c.DeletionTimestamp == nil {
+	if c.DeletionTimestamp == nil {
+		switching, err := r.recycle(ctx, c, created)
+		if err != nil {
+			return err
+		}
+		if switching != nil {
+			op = switching
+		}
+	}
+	if created && c.DeletionTimestamp == nil && s.RecycledAt == nil {
 		change, err := r.change(ctx, c)
 		if err != nil {
 			return err
@@ -202,12 +215,21 @@ func (r *Reconciler) status(ctx context.Context, c *v1alpha1.Cluster, op *v1alph
 		s.Operation = op.Name
 	}
 	if created && c.DeletionTimestamp == nil {
-		r.nodes.watch(client.ObjectKeyFromObject(c))
 		if err := r.describe(ctx, c); err != nil {
 			return err
 		}
+		r.noteCertificates(c, time.Now())
 	}
-	r.ready(c, created)
+	switch {
+	case inBin(c):
+		r.nodes.stop(client.ObjectKeyFromObject(c))
+		recycled(c)
+	default:
+		if created && c.DeletionTimestamp == nil {
+			r.nodes.watch(client.ObjectKeyFromObject(c))
+		}
+		r.ready(c, created)
+	}
 	s.State = state(c, op, created)
 	if equality.Semantic.DeepEqual(before.Status, c.Status) {
 		return nil
@@ -302,6 +324,8 @@ func state(c *v1alpha1.Cluster, op *v1alpha1.Operation, created bool) v1alpha1.C
 		return v1alpha1.ClusterDeleting
 	case created && op != nil && underWay(op) && op.Spec.Verb != v1alpha1.VerbCreate:
 		return v1alpha1.ClusterUpdating
+	case inBin(c):
+		return v1alpha1.ClusterRecycled
 	case created && meta.IsStatusConditionFalse(c.Status.Conditions, v1alpha1.ClusterReady):
 		return v1alpha1.ClusterDegraded
 	case created:

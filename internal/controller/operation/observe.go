@@ -18,18 +18,29 @@ import (
 	"slipway.dev/slipway/internal/fault"
 	"slipway.dev/slipway/internal/operation"
 	"slipway.dev/slipway/internal/plan"
+	"slipway.dev/slipway/internal/plan/backup"
 	"slipway.dev/slipway/internal/plan/create"
 	"slipway.dev/slipway/internal/plan/delete"
+	"slipway.dev/slipway/internal/plan/renew"
+	"slipway.dev/slipway/internal/plan/restore"
 	"slipway.dev/slipway/internal/plan/scale"
 	"slipway.dev/slipway/internal/plan/stages"
+	"slipway.dev/slipway/internal/plan/start"
+	"slipway.dev/slipway/internal/plan/stop"
+	"slipway.dev/slipway/internal/plan/upgrade"
 	"slipway.dev/slipway/internal/step"
 )
 
 // planners are the verbs whose plan is made from a spec and what is known of its hosts.
 func planners() map[v1alpha1.Verb]func(stages.Input) (*plan.Plan, error) {
 	return map[v1alpha1.Verb]func(stages.Input) (*plan.Plan, error){
-		v1alpha1.VerbCreate: create.Plan,
-		v1alpha1.VerbScale:  scale.Plan,
+		v1alpha1.VerbCreate:  create.Plan,
+		v1alpha1.VerbScale:   scale.Plan,
+		v1alpha1.VerbUpgrade: upgrade.Plan,
+		v1alpha1.VerbBackup:  backup.Plan, v1alpha1.VerbRestore: restore.Plan,
+		v1alpha1.VerbRenew: renew.Plan,
+		v1alpha1.VerbStop:  stop.Plan,
+		v1alpha1.VerbStart: start.Plan,
 	}
 }
 
@@ -53,13 +64,17 @@ func (r *Reconciler) observe(ctx context.Context, op *v1alpha1.Operation) (stage
 	in := stages.Input{
 		Namespace: op.Namespace, Name: op.Spec.Cluster, Secret: cluster.KeysName(op.Spec.Cluster),
 		Hosts: map[string]v1alpha1.Host{}, Claims: map[string]v1alpha1.HostClaimSpec{}, Platform: map[string]string{},
-		PlatformCA: r.Platform.CA, ServerMachineID: r.Platform.MachineID, Systems: r.Systems,
+		PlatformCA: r.Platform.CA, ServerMachineID: r.Platform.MachineID, Systems: r.Systems, Since: op.CreationTimestamp.UTC(),
 	}
 	if op.Spec.Parameters != nil {
 		in.Parameters = *op.Spec.Parameters
 	}
+	in.Operation = string(op.UID)
 	err := r.observeClaims(ctx, op, &in)
 	if err != nil {
+		return in, err
+	}
+	if in.Backup, err = r.backup(ctx, op); err != nil {
 		return in, err
 	}
 	if in.Spec, in.Applied, err = r.wanted(ctx, op); err != nil {
@@ -73,6 +88,11 @@ func (r *Reconciler) observe(ctx context.Context, op *v1alpha1.Operation) (stage
 	}
 	if in.Lends(v1alpha1.GrantBundle, in.Spec.Kubernetes.Version) {
 		if in.Bundle, in.BundleProblem, err = r.Bundle(ctx, in.Spec.Kubernetes.Version); err != nil {
+			return in, err
+		}
+	}
+	if op.Spec.Verb == v1alpha1.VerbUpgrade {
+		if err := r.observeBundles(ctx, &in); err != nil {
 			return in, err
 		}
 	}
@@ -153,6 +173,9 @@ func (r *Reconciler) wanted(ctx context.Context, op *v1alpha1.Operation) (v1alph
 	case !creates && own.Status.Applied == nil:
 		return none, nil, fault.NewTerminal("NotCreated", "create the cluster first; retry its create operation if that failed",
 			fmt.Errorf("cannot %s cluster %s: it is not created yet", op.Spec.Verb, own.Name))
+	case own != nil && own.Spec.Recycle && op.Spec.Verb != v1alpha1.VerbStop:
+		return none, nil, fault.NewTerminal("Recycled", "take it back first: slipway cluster undelete "+own.Name,
+			fmt.Errorf("cannot %s cluster %s: it is in the recycle bin", op.Spec.Verb, own.Name))
 	case creates && op.Spec.Wanted != nil:
 		return *op.Spec.Wanted, nil, nil
 	case creates:
@@ -162,6 +185,22 @@ func (r *Reconciler) wanted(ctx context.Context, op *v1alpha1.Operation) (v1alph
 	default:
 		return *own.Status.Applied, own.Status.Applied, nil
 	}
+}
+
+// backup gives the Backup that an operation names, nil when it names none or there is none.
+func (r *Reconciler) backup(ctx context.Context, op *v1alpha1.Operation) (*v1alpha1.Backup, error) {
+	if op.Spec.Parameters == nil || op.Spec.Parameters.Backup == "" {
+		return nil, nil
+	}
+	var b v1alpha1.Backup
+	err := r.Client.Get(ctx, client.ObjectKey{Namespace: op.Namespace, Name: op.Spec.Parameters.Backup}, &b)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fault.NewTransient("APIUnreachable", fmt.Errorf("cannot read backup %s: %w", op.Spec.Parameters.Backup, err))
+	}
+	return &b, nil
 }
 
 // grants gives what is lent to a project.

@@ -363,6 +363,9 @@ func (r *Reconciler) finish(ctx context.Context, op *v1alpha1.Operation) error {
 			return err
 		}
 	}
+	if err := r.returned(ctx, op); err != nil {
+		return err
+	}
 	return r.prune(ctx, op)
 }
 

@@ -22,6 +22,10 @@ func Setup(ctx context.Context, mgr ctrl.Manager, deps Deps) error {
 		Watches(&v1alpha1.Operation{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
 			return r.waiting(ctx, mgr.GetClient(), o.(*v1alpha1.Operation))
 		})).
+		// A host that could not be cleaned may answer again.
+		Watches(&v1alpha1.Host{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
+			return r.uncleaned(ctx, mgr.GetClient(), o.(*v1alpha1.Host))
+		})).
 		WatchesRawSource(source.Channel(r.runs.ended, &handler.EnqueueRequestForObject{})).
 		Complete(r)
 }

@@ -46,7 +46,9 @@ func setWorkers(names ...string) func(*v1alpha1.ClusterSpec) {
 
 // away makes a host one that cannot be reached.
 func away(in *stages.Input, name string) {
-	stagestest.Alter(name, func(h *v1alpha1.Host) { h.Status.Conditions[0].Status, h.Status.Conditions[0].Message = "False", "no route to host" })(in)
+	stagestest.Alter(name, func(h *v1alpha1.Host) {
+		h.Status.Conditions[0].Status, h.Status.Conditions[0].Message = "False", "no route to host"
+	})(in)
 }
 
 func TestPlan(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"time"
 
 	"slipway.dev/slipway/api/v1alpha1"
 	"slipway.dev/slipway/internal/bundle"
@@ -33,6 +34,9 @@ type Input struct {
 	Bundle *bundle.Manifest
 	// BundleProblem says why the bundle cannot be used, or is empty.
 	BundleProblem string
+	// Bundles holds, by version, the usable bundles on the way of an upgrade: from the version that is applied to the
+	// wanted one, which may both be among them.
+	Bundles map[string]*bundle.Manifest
 	// Precheck says what each host must have.
 	Precheck v1alpha1.PrecheckSetting
 	// TimeServers are those that hosts should use; none leaves hosts alone.
@@ -49,8 +53,14 @@ type Input struct {
 	Systems []System
 	// Applied is the spec that the cluster has now; nil when it does not exist yet.
 	Applied *v1alpha1.ClusterSpec
+	// Since is when the operation was asked for.
+	Since time.Time
 	// Parameters are those of the operation.
 	Parameters v1alpha1.OperationParameters
+	// Operation is the UID of the operation: what must be done once for each, and not once for all, is marked with it.
+	Operation string
+	// Backup is the one that the parameters name; nil when there is none.
+	Backup *v1alpha1.Backup
 }
 
 // factsDigest covers what was observed and decided the plan, not what changes by itself.

@@ -163,6 +163,11 @@ func (b *Builder) files(output step.Output, paths map[string]string) bundlefile.
 	return install
 }
 
+// Programs puts further programs of the bundle on hosts, each at its path.
+func (b *Builder) Programs(output step.Output, paths map[string]string) bundlefile.Install {
+	return b.files(output, paths)
+}
+
 func (b *Builder) images(controlPlane bool) containerd.PinImages {
 	var pin containerd.PinImages
 	for _, i := range b.in.Bundle.Images {
@@ -197,6 +202,7 @@ func (b *Builder) settings() kubeadm.Settings {
 		CertSANs: b.sans(), EtcdTag: b.image(bundle.RoleEtcd).Tag(), EtcdDataDir: spec.Components.Etcd.DataDir,
 		DNSTag: b.image(bundle.RoleCoreDNS).Tag(), ProxyMode: proxyMode(b.in), Schedulable: len(spec.WorkerHosts()) == 0,
 	}
+	s.CertificateValidity = spec.Components.Certificates.Validity
 	for _, name := range spec.AllHosts() {
 		f := b.in.Hosts[name].Status.Facts
 		if f == nil {

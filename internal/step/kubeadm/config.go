@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/yaml"
@@ -63,6 +64,8 @@ type Settings struct {
 	CgroupV1 bool `json:"cgroupV1,omitempty"`
 	// Schedulable lets pods run on control planes.
 	Schedulable bool `json:"schedulable,omitempty"`
+	// CertificateValidity is how long certificates of control planes are valid; nil leaves it to kubeadm: a year.
+	CertificateValidity *metav1.Duration `json:"certificateValidity,omitempty"`
 }
 
 // Configure writes kubeadm's configuration, and on a worker what it needs to trust the API.
@@ -73,6 +76,8 @@ type Configure struct {
 	CA    step.SecretRef `json:"ca"`
 	// Etcd says which members etcd finds when it first starts; nil means itself alone.
 	Etcd *EtcdStart `json:"etcd,omitempty"`
+	// KeepNewer leaves alone what is for a newer version: an upgrade that is tried again must not go back on the way.
+	KeepNewer bool `json:"keepNewer,omitempty"`
 }
 
 // EtcdStart says how etcd first starts on a control plane that is not alone. The configuration that kubeadm stores in the
@@ -111,6 +116,12 @@ func (c Configure) Check(ctx context.Context, r step.Reader) (step.Drift, error)
 	if err != nil {
 		return nil, err
 	}
+	if c.KeepNewer {
+		have, err := host.ReadIfExists(ctx, r, ConfigPath)
+		if err != nil || newer(configVersion(have), c.Settings.Version) {
+			return nil, err
+		}
+	}
 	var drift step.Drift
 	for _, path := range slices.Sorted(maps.Keys(files)) {
 		if err := drift.WantFile(ctx, r, path, files[path]); err != nil {
@@ -132,6 +143,16 @@ func (c Configure) Apply(ctx context.Context, w step.Writer) error {
 		}
 	}
 	return nil
+}
+
+// configVersion gives the Kubernetes version that a configuration is for, or "".
+func configVersion(config []byte) string {
+	for line := range strings.Lines(string(config)) {
+		if v, found := strings.CutPrefix(line, "kubernetesVersion: "); found {
+			return strings.TrimSpace(v)
+		}
+	}
+	return ""
 }
 
 func (c Configure) files(ctx context.Context, secrets step.Secrets, t step.Target) (map[string]host.File, error) {
@@ -242,7 +263,7 @@ func clusterConfiguration(s Settings, start *EtcdStart) map[string]any {
 	if start != nil {
 		etcd["extraArgs"] = start.arguments()
 	}
-	return map[string]any{
+	c := map[string]any{
 		"apiVersion": apiVersion, "kind": "ClusterConfiguration",
 		"clusterName": s.Name, "kubernetesVersion": s.Version, "controlPlaneEndpoint": s.Endpoint,
 		"imageRepository": "registry.k8s.io", "encryptionAlgorithm": "ECDSA-P256",
@@ -251,6 +272,10 @@ func clusterConfiguration(s Settings, start *EtcdStart) map[string]any {
 		"etcd":       map[string]any{"local": etcd},
 		"dns":        map[string]any{"imageTag": s.DNSTag},
 	}
+	if s.CertificateValidity != nil {
+		c["certificateValidityPeriod"] = s.CertificateValidity.Duration.String()
+	}
+	return c
 }
 
 func kubeletConfiguration(s Settings) map[string]any {

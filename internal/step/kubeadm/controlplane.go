@@ -105,7 +105,20 @@ type Manifests struct {
 	EtcdDataDir string `json:"etcdDataDir"`
 	// Etcd says which members etcd finds when it first starts; nil means itself alone.
 	Etcd *EtcdStart `json:"etcd,omitempty"`
+	// KeepNewer leaves alone what is of a newer version: an upgrade that is tried again must not go back on the way.
+	KeepNewer bool `json:"keepNewer,omitempty"`
+	// Only leaves the rest alone: OnlyEtcd or OnlyAPI; "" is all. An API server that stops while its etcd is away takes
+	// half a minute.
+	Only string `json:"only,omitempty"`
 }
+
+// The parts of Manifests.
+const (
+	// OnlyEtcd is etcd.
+	OnlyEtcd = "etcd"
+	// OnlyAPI is the API server with the controller manager and the scheduler.
+	OnlyAPI = "api"
+)
 
 // ID is stored in plans.
 func (Manifests) ID() step.ID { return "kubeadm.manifests/v1" }
@@ -129,10 +142,16 @@ func (m Manifests) Check(ctx context.Context, r step.Reader) (step.Drift, error)
 		"kube-controller-manager": {":" + m.Version},
 		"kube-scheduler":          {":" + m.Version},
 	} {
+		if m.Only != "" && (m.Only == OnlyEtcd) != (name == "etcd") {
+			continue
+		}
 		path := manifests + "/" + name + ".yaml"
 		b, err := r.ReadFile(ctx, path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("cannot read %s: %w", path, err)
+		}
+		if m.KeepNewer && newer(manifestTag(b), strings.TrimPrefix(wants[0], ":")) {
+			continue
 		}
 		for _, want := range wants {
 			if !strings.Contains(string(b), want+"\n") {
@@ -149,10 +168,25 @@ func (m Manifests) Apply(ctx context.Context, w step.Writer) error {
 	if m.Etcd != nil {
 		config = EtcdConfigPath
 	}
-	if err := runPhaseWith(ctx, w, config, "init", "etcd", "local"); err != nil {
-		return err
+	if m.Only != OnlyAPI {
+		if err := runPhaseWith(ctx, w, config, "init", "etcd", "local"); err != nil {
+			return err
+		}
+	}
+	if m.Only == OnlyEtcd {
+		return nil
 	}
 	return runPhase(ctx, w, "init", "control-plane", "all")
+}
+
+// manifestTag gives the tag of the image that a manifest names, or "".
+func manifestTag(manifest []byte) string {
+	for line := range strings.Lines(string(manifest)) {
+		if image, found := strings.CutPrefix(strings.TrimSpace(line), "image: "); found {
+			return image[strings.LastIndex(image, ":")+1:]
+		}
+	}
+	return ""
 }
 
 // StartKubelet writes the kubelet's configuration on a control plane and starts it.

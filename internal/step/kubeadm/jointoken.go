@@ -65,13 +65,13 @@ func (j JoinToken) Apply(ctx context.Context, w step.Writer) error {
 	}
 	token := corev1ac.Secret(bootstrapapi.BootstrapTokenSecretPrefix+id, metav1.NamespaceSystem).
 		WithType(corev1.SecretTypeBootstrapToken).
-		WithStringData(map[string]string{
-			bootstrapapi.BootstrapTokenIDKey:               id,
-			bootstrapapi.BootstrapTokenSecretKey:           secret,
-			bootstrapapi.BootstrapTokenExpirationKey:       time.Now().Add(tokenLife).UTC().Format(time.RFC3339),
-			bootstrapapi.BootstrapTokenUsageSigningKey:     "true",
-			bootstrapapi.BootstrapTokenUsageAuthentication: "true",
-			bootstrapapi.BootstrapTokenExtraGroupsKey:      nodeTokenGroup,
+		WithData(map[string][]byte{
+			bootstrapapi.BootstrapTokenIDKey:               []byte(id),
+			bootstrapapi.BootstrapTokenSecretKey:           []byte(secret),
+			bootstrapapi.BootstrapTokenExpirationKey:       []byte(time.Now().Add(tokenLife).UTC().Format(time.RFC3339)),
+			bootstrapapi.BootstrapTokenUsageSigningKey:     []byte("true"),
+			bootstrapapi.BootstrapTokenUsageAuthentication: []byte("true"),
+			bootstrapapi.BootstrapTokenExtraGroupsKey:      []byte(nodeTokenGroup),
 		})
 	if err := w.Cluster.Apply(ctx, token, client.FieldOwner("slipway"), client.ForceOwnership); err != nil {
 		return fmt.Errorf("cannot store the bootstrap token: %w", err)

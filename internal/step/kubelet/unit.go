@@ -1,4 +1,4 @@
-// Package kubelet owns the step that gives a host the kubelet's systemd unit.
+// Package kubelet owns the steps that give a host the kubelet's systemd unit, stop all of Kubernetes there and start it again.
 // It must never configure the kubelet: kubeadm does.
 package kubelet
 
@@ -13,7 +13,9 @@ import (
 // Where things are on a host; the same as in the packages that distributions make.
 const (
 	// Unit is the kubelet's systemd unit.
-	Unit       = "kubelet.service"
+	Unit = "kubelet.service"
+	// Program is the kubelet itself.
+	Program    = "/usr/local/bin/kubelet"
 	unitPath   = "/etc/systemd/system/" + Unit
 	dropInPath = unitPath + ".d/10-kubeadm.conf"
 )

@@ -38,6 +38,8 @@ func newCluster(objects ...client.Object) *cluster {
 
 func (c *cluster) Ready(context.Context, string) error { return nil }
 
+func (c *cluster) Ask(context.Context, string, string) ([]byte, error) { return nil, nil }
+
 func (c *cluster) Delete(ctx context.Context, o client.Object, opts ...client.DeleteOption) error {
 	var all client.DeleteOptions
 	all.ApplyOptions(opts)

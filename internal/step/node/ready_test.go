@@ -22,6 +22,8 @@ type reader struct {
 
 func (reader) Ready(context.Context, string) error { return nil }
 
+func (reader) Ask(context.Context, string, string) ([]byte, error) { return nil, nil }
+
 func withReady(status corev1.ConditionStatus) *corev1.Node {
 	return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "w1"}, Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{
 		{Type: corev1.NodeMemoryPressure, Status: corev1.ConditionTrue}, {Type: corev1.NodeReady, Status: status, Message: "no network yet"}}}}

@@ -1,0 +1,123 @@
+package restore_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"slipway.dev/slipway/api/v1alpha1"
+	"slipway.dev/slipway/internal/bundle"
+	"slipway.dev/slipway/internal/fault"
+	"slipway.dev/slipway/internal/plan"
+	"slipway.dev/slipway/internal/plan/restore"
+	"slipway.dev/slipway/internal/plan/stages"
+	"slipway.dev/slipway/internal/plan/stages/stagestest"
+)
+
+// wanted gives the input of a cluster with some control planes, one worker and a backup that fits.
+func wanted(controlPlanes ...string) stages.Input {
+	in := stagestest.Wanted(1)
+	in.Grants = append(in.Grants, v1alpha1.GrantSpec{Kind: v1alpha1.GrantBackupLocation, Name: "local"})
+	for i, name := range controlPlanes {
+		in.Hosts[name] = stagestest.Bare(name, "192.0.2."+string(rune('2'+i))+"0")
+		in.Platform[name] = "192.0.2.1:8443"
+	}
+	in.Spec.ControlPlane.Hosts = controlPlanes
+	for _, arch := range in.Bundle.Architectures {
+		in.Bundle.Files = append(in.Bundle.Files, bundle.File{Name: "etcdutl", Architecture: arch, Digest: digest.FromString("etcdutl" + arch), Mode: 0o755})
+	}
+	in.Applied, in.Operation = in.Spec.DeepCopy(), "op-1"
+	in.Parameters.Backup = "demo-manual-abc123"
+	in.Backup = &v1alpha1.Backup{ObjectMeta: metav1.ObjectMeta{Namespace: "dev", Name: "demo-manual-abc123"}, Spec: v1alpha1.BackupSpec{Cluster: "demo", Location: "local"},
+		Status: v1alpha1.BackupStatus{Phase: v1alpha1.BackupCompleted, File: &v1alpha1.BackupFile{KubernetesVersion: "v1.36.1",
+			TakenAt: metav1.NewTime(time.Date(2026, 11, 21, 2, 30, 0, 0, time.UTC))}}}
+	return in
+}
+
+func away(name string) func(*stages.Input) {
+	return stagestest.Alter(name, func(h *v1alpha1.Host) {
+		h.Status.Conditions = []metav1.Condition{{Type: v1alpha1.HostReachable, Status: metav1.ConditionFalse, Message: "no route to host"}}
+	})
+}
+
+func TestPlan(t *testing.T) {
+	cases := map[string]struct {
+		reason        string
+		controlPlanes []string
+		change        func(*stages.Input)
+	}{
+		"one":         {"the smallest cluster", []string{"cp1"}, func(*stages.Input) {}},
+		"three":       {"every control plane gets the same data and its own name", []string{"cp1", "cp2", "cp3"}, func(*stages.Input) {}},
+		"lost":        {"a control plane that is gone is no member", []string{"cp1", "cp2", "cp3"}, func(in *stages.Input) { away("cp1")(in); in.Parameters.Lost = []string{"cp1"} }},
+		"worker-away": {"a worker that is away holds nothing up", []string{"cp1"}, away("w1")},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			in := wanted(c.controlPlanes...)
+			c.change(&in)
+			p, err := restore.Plan(in)
+			if err != nil {
+				t.Fatalf("%s: %v", c.reason, err)
+			}
+			stagestest.Golden(t, name, p)
+		})
+	}
+}
+
+// TestPlan_Order: the backup is proven before anything stops, and everything has stopped before any data is replaced.
+func TestPlan_Order(t *testing.T) {
+	p, err := restore.Plan(wanted("cp1", "cp2", "cp3"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	needs := map[string][]string{}
+	for _, s := range p.Stages {
+		for _, n := range s.Needs {
+			needs[s.Name] = append(append(needs[s.Name], n), needs[n]...)
+		}
+		if i := slices.IndexFunc(s.Calls, func(c plan.Call) bool { return c.ID == "restore.stop/v1" || c.ID == "restore.data/v1" }); i >= 0 && len(s.Hosts) != 3 {
+			t.Errorf("stage %s is on %v, not on every control plane", s.Name, s.Hosts)
+		}
+	}
+	for _, pair := range [][2]string{{"stop", "prove"}, {"data", "stop"}, {"start", "data"}, {"controllers", "start"}, {"kubelets", "controllers"}} {
+		if !slices.Contains(needs[pair[0]], pair[1]) {
+			t.Errorf("stage %s does not wait for %s", pair[0], pair[1])
+		}
+	}
+	for _, s := range p.Stages[:4] {
+		if !s.Gate {
+			t.Errorf("stage %s fails without stopping the rest", s.Name)
+		}
+	}
+}
+
+func TestPlan_Refused(t *testing.T) {
+	cases := map[string]struct {
+		reason string
+		change func(*stages.Input)
+		want   string
+	}{
+		"missing":     {"there is nothing to bring back", func(in *stages.Input) { in.Backup = nil }, "there is no backup demo-manual-abc123"},
+		"other":       {"the objects are of another cluster", func(in *stages.Input) { in.Backup.Spec.Cluster = "other" }, "is of cluster other"},
+		"failed":      {"it has no file", func(in *stages.Input) { in.Backup.Status.Phase = v1alpha1.BackupFailed }, "is not completed"},
+		"older":       {"its objects are of an API that no longer runs", func(in *stages.Input) { in.Backup.Status.File.KubernetesVersion = "v1.35.4" }, "was taken with Kubernetes v1.35.4 and the cluster runs v1.36.3"},
+		"not lent":    {"the location is of another project", func(in *stages.Input) { in.Grants = in.Grants[:2] }, "is not lent to project dev"},
+		"no bundle":   {"it holds the program that restores", func(in *stages.Input) { in.Bundle, in.BundleProblem = nil, "it is disabled" }, "it is disabled"},
+		"unreachable": {"it might answer with the old data", away("cp2"), "host cp2: reachable: found no route to host"},
+		"all lost":    {"nothing is left to restore on", func(in *stages.Input) { in.Parameters.Lost = []string{"cp1", "cp2", "cp3"} }, "all its control planes are said to be lost"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			in := wanted("cp1", "cp2", "cp3")
+			c.change(&in)
+			_, err := restore.Plan(in)
+			if err == nil || !strings.Contains(err.Error(), c.want) || fault.ClassOf(err) != fault.Terminal || fault.FixOf(err) == "" {
+				t.Errorf("%s: %v (fix %q), want %q", c.reason, err, fault.FixOf(err), c.want)
+			}
+		})
+	}
+}
