@@ -217,6 +217,7 @@ type ComponentsSpec struct {
 	// +kubebuilder:default={}
 	// +optional
 	Etcd EtcdSpec `json:"etcd,omitempty"`
+	// +kubebuilder:default={}
 	// +optional
 	Certificates CertificatesSpec `json:"certificates,omitempty"`
 }

@@ -13,7 +13,7 @@ import (
 
 // TestJourney takes bare hosts to a cluster and back: a plan that is read and approved, a create with a cut of every
 // connection and three kills of the server, pods that talk to each other, a node that reboots while the server is down,
-// control planes that come, lose their power and go, and a delete with a kill that leaves the hosts as they were found.
+// control planes that come, reboot and go, and a delete with a kill that leaves the hosts as they were found.
 func TestJourney(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
 	defer cancel()

@@ -24,7 +24,7 @@ func (w *world) virtualIP(ctx context.Context) string {
 	return netip.AddrFrom4(bytes).String()
 }
 
-// comeAndGo brings two control planes in with a kill of the server, cuts the power of the one that has the cluster's
+// comeAndGo brings two control planes in with a kill of the server, reboots the one that has the cluster's
 // address, and takes both and a worker out again by an edit of the Cluster.
 func (w *world) comeAndGo(ctx context.Context, t *testing.T, before map[string]state) {
 	begun := time.Now()
@@ -40,12 +40,11 @@ func (w *world) comeAndGo(ctx context.Context, t *testing.T, before map[string]s
 	logf(t, begun, "two control planes joined with a kill")
 
 	holder := w.kubectl(ctx, t, "", "get", "lease", "-n", "kube-system", "plndr-cp-lock", "-o", "jsonpath={.spec.holderIdentity}")
-	w.run(ctx, "sandbox", "kill", holder, "--data-dir", w.data)
+	w.run(ctx, "sandbox", "reboot", holder, "--data-dir", w.data)
 	cut := time.Now()
 	until(ctx, t, "the cluster's address", func() bool { return answers(ctx, "https://"+w.virtualIP(ctx)+":6443/readyz") })
-	logf(t, cut, "the address of the cluster answers again after the loss of %s", holder)
+	logf(t, cut, "the address of the cluster answers after a reboot of %s", holder)
 	w.kubectl(ctx, t, "", "get", "nodes")
-	w.run(ctx, "sandbox", "start", holder, "--data-dir", w.data)
 	w.kubectl(ctx, t, "", "wait", "--for=condition=Ready", "--timeout=180s", "node/"+holder)
 	w.run(ctx, "wait", "--for=condition=Reachable", "--timeout=120s", "host/"+holder)
 
