@@ -44,7 +44,6 @@ func (w *world) comeAndGo(ctx context.Context, t *testing.T, before map[string]s
 	cut := time.Now()
 	until(ctx, t, "the cluster's address", func() bool { return answers(ctx, "https://"+w.virtualIP(ctx)+":6443/readyz") })
 	logf(t, cut, "the address of the cluster answers after a reboot of %s", holder)
-	w.kubectl(ctx, t, "", "get", "nodes")
 	w.kubectl(ctx, t, "", "wait", "--for=condition=Ready", "--timeout=180s", "node/"+holder)
 	w.run(ctx, "wait", "--for=condition=Reachable", "--timeout=120s", "host/"+holder)
 
