@@ -44,8 +44,11 @@ func (w *world) comeAndGo(ctx context.Context, t *testing.T, before map[string]s
 	cut := time.Now()
 	until(ctx, t, "the cluster's address", func() bool { return answers(ctx, "https://"+w.virtualIP(ctx)+":6443/readyz") })
 	logf(t, cut, "the address of the cluster answers after a reboot of %s", holder)
-	w.kubectl(ctx, t, "", "wait", "--for=condition=Ready", "--timeout=180s", "node/"+holder)
 	w.run(ctx, "wait", "--for=condition=Reachable", "--timeout=120s", "host/"+holder)
+	until(ctx, t, "the API server of "+holder, func() bool {
+		return answers(ctx, "https://"+w.sandboxHosts(ctx)[0].Address+":6443/readyz")
+	})
+	w.kubectl(ctx, t, "", "wait", "--for=condition=Ready", "--timeout=180s", "node/"+holder)
 
 	begun = time.Now()
 	w.run(ctx, "patch", "cluster", "demo", "--type=json", "-p",
