@@ -67,6 +67,10 @@ func (i identity) cgroup() string { return "slipway-" + i.short() }
 // machine is the container's name, unique on the machine where host names are not.
 func (i identity) machine(host string) string { return "sw-" + i.short() + "-" + host }
 
+// port is the machine's end of the host's network cable. nspawn shortens a name of more than 15 characters and keeps
+// the long one as the link's other name, which ip takes as well.
+func (i identity) port(host string) string { return "vb-" + i.machine(host) }
+
 // unit is the transient service that runs a host on a machine with systemd.
 func (i identity) unit(host string) string {
 	return "slipway-sandbox-" + i.short() + "-" + host + ".service"

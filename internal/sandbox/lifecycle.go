@@ -101,12 +101,16 @@ func Kill(ctx context.Context, dir, name string) error {
 	})
 }
 
-// powerOff makes sure that nothing of a host runs and its disk is free.
+// powerOff makes sure that nothing of a host runs, its disk is free and its network port gone: dying connections of
+// the host's pods can hold a port for minutes, and a host with the same name could not start beside it.
 func powerOff(ctx context.Context, id identity, name string) error {
 	if err := killAll(ctx, id, name); err != nil {
 		return fmt.Errorf("cannot kill host %s: %w", name, err)
 	}
 	if err := waitReleased(ctx, id.hostDir(name)); err != nil {
+		return err
+	}
+	if err := removePort(ctx, id.port(name)); err != nil {
 		return err
 	}
 	return removeCgroups(ctx, id, name)

@@ -91,15 +91,27 @@ func removeBridge(ctx context.Context, id identity) error {
 		return fmt.Errorf("cannot list the ports of bridge %s: %w", bridge, err)
 	}
 	for _, port := range ports {
-		_, err := run(ctx, nil, "ip", "link", "delete", "dev", port.Name())
-		if _, gone := os.Stat(filepath.Join("/sys/class/net", port.Name())); err != nil && gone == nil {
-			return fmt.Errorf("cannot remove port %s of bridge %s: %w", port.Name(), bridge, err)
+		if err := removePort(ctx, port.Name()); err != nil {
+			return err
 		}
 	}
 	if _, err := run(ctx, nil, "ip", "link", "delete", "dev", bridge, "type", "bridge"); err != nil {
 		return fmt.Errorf("cannot remove bridge %s: %w", bridge, err)
 	}
 	return nil
+}
+
+// removePort removes one end of a cable to a host by its name or other name, the other end with it. That the port
+// is gone already is well.
+func removePort(ctx context.Context, port string) error {
+	_, err := run(ctx, nil, "ip", "link", "delete", "dev", port)
+	if err == nil {
+		return nil
+	}
+	if _, gone := run(ctx, nil, "ip", "link", "show", "dev", port); gone != nil {
+		return nil //nolint:nilerr // What was asked for holds.
+	}
+	return fmt.Errorf("cannot remove network port %s: %w", port, err)
 }
 
 // filterRules are what a machine with a packet filter of its own needs, so that hosts reach each other and the

@@ -13,13 +13,17 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/kubectl/pkg/cmd/annotate"
 	"k8s.io/kubectl/pkg/cmd/apiresources"
 	"k8s.io/kubectl/pkg/cmd/apply"
+	"k8s.io/kubectl/pkg/cmd/create"
 	deletecmd "k8s.io/kubectl/pkg/cmd/delete"
 	"k8s.io/kubectl/pkg/cmd/describe"
 	"k8s.io/kubectl/pkg/cmd/edit"
 	"k8s.io/kubectl/pkg/cmd/explain"
 	"k8s.io/kubectl/pkg/cmd/get"
+	"k8s.io/kubectl/pkg/cmd/label"
+	"k8s.io/kubectl/pkg/cmd/patch"
 	cmdutil "k8s.io/kubectl/pkg/cmd/util"
 	"k8s.io/kubectl/pkg/cmd/wait"
 )
@@ -48,13 +52,17 @@ func Factory(flags *genericclioptions.ConfigFlags, defaultPath func() (string, e
 	return cmdutil.NewFactory(Getter(flags, defaultPath))
 }
 
-// Commands gives get, describe, apply, delete, wait, explain, edit and api-resources. Parent is the name of the
+// Commands gives get, describe, create, apply, patch, edit, label, annotate, delete, wait, explain and api-resources. Parent is the name of the
 // program, for examples. Like kubectl they end the process with exit code 1 when they fail.
 func Commands(parent string, factory cmdutil.Factory, streams genericiooptions.IOStreams) []*cobra.Command {
 	return []*cobra.Command{
 		get.NewCmdGet(parent, factory, streams),
 		describe.NewCmdDescribe(parent, factory, streams),
+		create.NewCmdCreate(factory, streams),
 		apply.NewCmdApply(parent, factory, streams),
+		patch.NewCmdPatch(factory, streams),
+		label.NewCmdLabel(factory, streams),
+		annotate.NewCmdAnnotate(parent, factory, streams),
 		deletecmd.NewCmdDelete(factory, streams),
 		wait.NewCmdWait(factory, streams),
 		explain.NewCmdExplain(parent, factory, streams),
