@@ -79,7 +79,7 @@ func NewHandler(config Config) (http.Handler, error) {
 // ServeHTTP routes by exact path: cleaning a path first could move a request from one rule to another.
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	secureHeader(w.Header(), r.URL.Path)
-	w = newImpatient(w, writeTime)
+	w = withUnsent(newImpatient(w, writeTime), r)
 	if r.Method == http.MethodConnect || !strings.HasPrefix(r.URL.Path, "/") {
 		refuse(w, metav1.StatusReasonBadRequest, http.StatusBadRequest, "the request has no path")
 		return
@@ -172,7 +172,7 @@ func (g *gateway) serveUser(w http.ResponseWriter, r *http.Request) {
 			defer done()
 			r = held
 		}
-		g.proxy.ServeHTTP(withUnsent(w, r), r)
+		g.proxy.ServeHTTP(w, r)
 	}
 }
 

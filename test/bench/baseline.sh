@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# The best hand-written script that makes the cluster which `slipway cluster create` makes: one control plane and two
-# workers, from the same bits, over the same SSH, to the same end. It is what Slipway's time is compared with.
+# The best hand-written script that makes the cluster which `slipway cluster create` makes, from the same bits, over the same
+# SSH, to the same end. It is what Slipway's time is compared with.
 # Usage: baseline.sh BITS HOSTS.json WORK   (BITS: written by ./test/bench/prepare; HOSTS: `slipway sandbox list -o json`)
+# The first CONTROL_PLANES hosts (1 by default) become control planes, which join one after another as kubeadm wants it; with
+# several of them VIRTUAL_IP is the address that kube-vip moves among them.
 # It leaves WORK/admin.conf. The hosts must be bare; `slipway sandbox down` cleans up after it.
 set -euo pipefail
 bits=$1 work=$3
@@ -12,7 +14,9 @@ mapfile -t names < <(jq -r '.[].name' "$2")
 mapfile -t addresses < <(jq -r '.[].address' "$2")
 key=$(jq -r '.[0].keyFile' "$2")
 version=${IMAGE_KUBE_APISERVER##*:}
-endpoint=${addresses[0]}:6443
+control_planes=${CONTROL_PLANES:-1}
+((control_planes == 1)) || : "${VIRTUAL_IP:?}"
+endpoint=${VIRTUAL_IP:-${addresses[0]}}:6443
 kubectl=("$bits/kubectl" --kubeconfig "$work/admin.conf")
 manifest=$(dirname "$0")/../../internal/step/flannel/testdata/manifest.golden
 
@@ -122,7 +126,43 @@ ExecStart=
 ExecStart=/usr/local/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS $KUBELET_KUBEADM_ARGS
 END
 umask 077
-if [ "$ROLE" = worker ]; then
+if [ -n "$VIRTUAL_IP" ] && [ "$ROLE" != worker ]; then
+  # Until the first control plane is up, only super-admin.conf has rights.
+  [ "$ROLE" = init ] && conf=super-admin || conf=admin
+  mkdir -p /etc/kubernetes/manifests
+  cat >/etc/kubernetes/manifests/kube-vip.yaml <<END
+apiVersion: v1
+kind: Pod
+metadata: {name: kube-vip, namespace: kube-system}
+spec:
+  hostNetwork: true
+  priorityClassName: system-node-critical
+  hostAliases: [{ip: 127.0.0.1, hostnames: [kubernetes]}]
+  containers:
+  - name: kube-vip
+    image: $KUBE_VIP
+    imagePullPolicy: IfNotPresent
+    args: [manager]
+    env:
+    - {name: address, value: "$VIRTUAL_IP"}
+    - {name: port, value: "6443"}
+    - {name: vip_interface, value: $(ip -o route show default | awk '{print $5; exit}')}
+    - {name: vip_subnet, value: "32"}
+    - {name: vip_arp, value: "true"}
+    - {name: cp_enable, value: "true"}
+    - {name: cp_namespace, value: kube-system}
+    - {name: vip_leaderelection, value: "true"}
+    - {name: vip_leasename, value: plndr-cp-lock}
+    - {name: vip_leaseduration, value: "5"}
+    - {name: vip_renewdeadline, value: "3"}
+    - {name: vip_retryperiod, value: "1"}
+    - {name: vip_nodename, value: $NAME}
+    securityContext: {capabilities: {add: [NET_ADMIN, NET_RAW], drop: [ALL]}}
+    volumeMounts: [{name: kubeconfig, mountPath: /etc/kubernetes/admin.conf, readOnly: true}]
+  volumes: [{name: kubeconfig, hostPath: {path: /etc/kubernetes/$conf.conf, type: File}}]
+END
+fi
+if [ "$ROLE" != init ]; then
   cat >/etc/kubernetes/kubeadm.yaml <<END
 apiVersion: kubeadm.k8s.io/v1beta4
 kind: JoinConfiguration
@@ -134,8 +174,13 @@ nodeRegistration:
   criSocket: unix:///run/containerd/containerd.sock
   imagePullPolicy: IfNotPresent
   kubeletExtraArgs: [{name: node-ip, value: $ADDRESS}]
-  taints: []
 END
+  if [ "$ROLE" = worker ]; then
+    echo '  taints: []'
+  else
+    printf '  taints: [{key: node-role.kubernetes.io/control-plane, effect: NoSchedule}]\n'
+    echo "controlPlane: {localAPIEndpoint: {advertiseAddress: $ADDRESS, bindPort: 6443}}"
+  fi >>/etc/kubernetes/kubeadm.yaml
   exit 0
 fi
 [ $v1 = true ] && cgroup='failCgroupV1: false' || cgroup=
@@ -164,7 +209,7 @@ apiVersion: kubeadm.k8s.io/v1beta4
 kind: ClusterConfiguration
 clusterName: bench
 kubernetesVersion: $VERSION
-controlPlaneEndpoint: $ADDRESS:6443
+controlPlaneEndpoint: $ENDPOINT
 imageRepository: registry.k8s.io
 encryptionAlgorithm: ECDSA-P256
 networking: {podSubnet: 172.25.0.0/16, serviceSubnet: 10.96.0.0/16, dnsDomain: cluster.local}
@@ -191,15 +236,25 @@ SETUP
 # while the Kubernetes programs are copied.
 prepare() {
   local n=$1 role=$2 host=${addresses[$1]}
-  { printf 'NAME=%s ADDRESS=%s ROLE=%s TOKEN=%s VERSION=%s PAUSE=%s ETCD=%s DNS=%s\n' "${names[$n]}" "$host" "$role" "$token" \
-      "$version" "$IMAGE_PAUSE" "${IMAGE_ETCD##*:}" "${IMAGE_COREDNS##*:}"; setup; } | on "$host" sh -s
+  { printf 'NAME=%s ADDRESS=%s ROLE=%s TOKEN=%s VERSION=%s PAUSE=%s ETCD=%s DNS=%s ENDPOINT=%s VIRTUAL_IP=%s KUBE_VIP=%s\n' \
+      "${names[$n]}" "$host" "$role" "$token" "$version" "$IMAGE_PAUSE" "${IMAGE_ETCD##*:}" "${IMAGE_COREDNS##*:}" \
+      "$endpoint" "${VIRTUAL_IP:-}" "${IMAGE_KUBE_VIP:-}"; setup; } | on "$host" sh -s
   on "$host" 'tar -xf - -C / --no-same-owner && systemctl daemon-reload && systemctl enable --quiet containerd kubelet && systemctl start containerd' \
     <"$bits/runtime.tar"
   on "$host" 'tar -xf - -C / --no-same-owner' <"$bits/kubernetes.tar" &
   local copying=$!
-  on "$host" 'ctr --namespace k8s.io images import --local - >/dev/null 2>&1' <"$bits/$role-images.tar"
+  local archive
+  for archive in $(archives "$role"); do
+    on "$host" 'ctr --namespace k8s.io images import --local - >/dev/null 2>&1' <"$bits/$archive-images.tar"
+  done
   all $copying
   mark "${names[$n]} is prepared"
+}
+
+archives() {
+  [[ $1 != worker ]] || { echo worker; return; }
+  echo control-plane
+  [[ -z ${VIRTUAL_IP:-} ]] || echo kube-vip
 }
 
 # Pinning is not needed for the start, so it does not delay it.
@@ -243,15 +298,16 @@ SCRIPT
 }
 
 : >"$work/marks"
-prepare 0 control-plane &
-first=$!
+prepare 0 init &
+prepared=($!)
 # ORDER=first copies to the control plane alone, so that its start overlaps with the copying to workers.
-[[ ${ORDER:-together} != first ]] || all $first
-prepare 1 worker &
-second=$!
-prepare 2 worker &
-third=$!
-all $first
+[[ ${ORDER:-together} != first ]] || all "${prepared[0]}"
+for ((n = 1; n < ${#names[@]}; n++)); do
+  ((n < control_planes)) && role=control-plane || role=worker
+  prepare "$n" "$role" &
+  prepared[n]=$!
+done
+all "${prepared[0]}"
 # What workers do not wait for comes after what they do: add-ons and the kubelet's certificate.
 on "${addresses[0]}" 'kubeadm init --config /etc/kubernetes/kubeadm.yaml --skip-phases=preflight,upload-certs,kubelet-finalize,addon,show-join-command >/var/log/kubeadm.log 2>&1 || { cat /var/log/kubeadm.log; exit 1; }; cat /etc/kubernetes/admin.conf' >"$work/admin.conf"
 mark "kubeadm init has ended"
@@ -283,18 +339,33 @@ sed -e "s/10\.9\.0\.11/${addresses[0]}/" -e "s#image: .*/flannel:.*#image: $IMAG
 flannel=$!
 networks &
 watching=$!
-all $second
-join 1 &
-second=$!
-all $third
-join 2 &
-third=$!
+if ((control_planes > 1)); then
+  # super-admin.conf was for the start only.
+  on "${addresses[0]}" 'sed -i s/super-admin.conf/admin.conf/ /etc/kubernetes/manifests/kube-vip.yaml'
+  on "${addresses[0]}" 'cd /etc/kubernetes && tar -cf - pki/ca.* pki/sa.* pki/front-proxy-ca.* pki/etcd/ca.*' >"$work/pki.tar"
+fi
+# etcd takes one new member at a time, so control planes join one after another; workers need not wait for them.
+control_planes_join() {
+  local n
+  for ((n = 1; n < control_planes; n++)); do
+    on "${addresses[$n]}" 'umask 077; tar -xf - -C /etc/kubernetes' <"$work/pki.tar"
+    join "$n"
+  done
+}
+for ((n = 1; n < control_planes; n++)); do all "${prepared[$n]}"; done
+control_planes_join &
+joined=($!)
+for ((n = control_planes; n < ${#names[@]}; n++)); do
+  all "${prepared[$n]}"
+  join "$n" &
+  joined+=($!)
+done
 pins=()
 for a in "${addresses[@]}"; do
   pin "$a" &
   pins+=($!)
 done
-all $addons $flannel $second $third $watching
+all $addons $flannel "${joined[@]}" $watching
 mark "all have joined, networks are written"
 "${kubectl[@]}" wait --timeout=5m --for=condition=Ready "${names[@]/#/node/}" >/dev/null
 mark "all nodes are Ready"

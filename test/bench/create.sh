@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Compares `slipway cluster create` with the hand-written script, on fresh sandbox hosts each time, in alternating pairs.
-# Needs SLIPWAY, STORE and KUBERNETES; PAIRS (default 5). Progress goes to stderr, the report (Markdown) to stdout.
+# Needs SLIPWAY, STORE and KUBERNETES; PAIRS (default 5), CONTROL_PLANES (default 1) and WORKERS (default 2). Progress goes to stderr, the report (Markdown) to stdout.
 # OUT, when set, keeps what each run printed and what each step took.
 set -euo pipefail
 : "${SLIPWAY:?}" "${STORE:?}" "${KUBERNETES:?}"
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source-path=SCRIPTDIR source=measure.sh
 . "$here/measure.sh"
-pairs=${PAIRS:-5}
+pairs=${PAIRS:-5} control_planes=${CONTROL_PLANES:-1} workers=${WORKERS:-2}
+nodes=$((control_planes + workers))
 work=$(mktemp -d)
 out=${OUT:-$work/out}
 mkdir -p "$out"
@@ -44,6 +45,18 @@ settle() {
   cat "$work"/bits/*.tar "$STORE"/blobs/sha256/* >/dev/null
 }
 
+# layout says which host is what, as `slipway cluster create` takes it.
+layout() {
+  local n
+  for ((n = 1; n <= nodes; n++)); do
+    ((n <= control_planes)) && echo "--control-plane=sandbox-$n" || echo "--worker=sandbox-$n"
+  done
+  ((control_planes == 1)) || echo "--virtual-ip=$(virtual_ip)"
+}
+
+# virtual_ip prints an address of the hosts' network that none of them has.
+virtual_ip() { "$SLIPWAY" sandbox list --data-dir "$data" -o json | jq -r '.[0].address | sub("[0-9]+$"; "200")'; }
+
 # Each run leaves seconds, CPU-seconds and stolen seconds in the file NAME.
 record() {
   local cpu_after
@@ -53,19 +66,20 @@ record() {
 }
 
 run_slipway() {
-  local name=$1 begun cpu own
+  local name=$1 begun cpu own hosts
   data=$work/$name.data
   start_server "$data" 0.0.0.0:0
   export KUBECONFIG=$data/admin.kubeconfig
-  "$SLIPWAY" sandbox up --data-dir "$data" --hosts 3 --register >>"$out/sandbox.log" 2>&1
+  "$SLIPWAY" sandbox up --data-dir "$data" --hosts "$nodes" --register >>"$out/sandbox.log" 2>&1
   "$SLIPWAY" wait --for=condition=Verified --timeout=10m "bundle/$KUBERNETES" >/dev/null
   "$SLIPWAY" wait --for=condition=Reachable --timeout=2m host --all >/dev/null
+  mapfile -t hosts < <(layout)
   settle
   cpu=$(busy) begun=$(now)
-  "$SLIPWAY" cluster create bench --kubernetes "$KUBERNETES" --control-plane sandbox-1 --worker sandbox-2 --worker sandbox-3 >"$out/$name.log" 2>&1
+  "$SLIPWAY" cluster create bench --kubernetes "$KUBERNETES" "${hosts[@]}" >"$out/$name.log" 2>&1
   own=$(since "$begun")
   "$SLIPWAY" cluster kubeconfig bench --output "$data/bench.kubeconfig" >/dev/null
-  probe "$work/bits/kubectl" "$data/bench.kubeconfig" 3
+  probe "$work/bits/kubectl" "$data/bench.kubeconfig" "$nodes"
   record "$name" "$(since "$begun")" "$cpu" "$own"
   "$SLIPWAY" get operations,hostruns -A -o yaml >"$out/$name.yaml"
   cp "$data/server.log" "$out/$name.server.log"
@@ -73,15 +87,16 @@ run_slipway() {
 }
 
 run_script() {
-  local name=$1 begun cpu own
+  local name=$1 begun cpu own address=''
   data=$work/$name.data
-  "$SLIPWAY" sandbox up --data-dir "$data" --hosts 3 >>"$out/sandbox.log" 2>&1
+  "$SLIPWAY" sandbox up --data-dir "$data" --hosts "$nodes" >>"$out/sandbox.log" 2>&1
   "$SLIPWAY" sandbox list --data-dir "$data" -o json >"$work/hosts.json"
+  ((control_planes == 1)) || address=$(virtual_ip)
   settle
   cpu=$(busy) begun=$(now)
-  "$here/baseline.sh" "$work/bits" "$work/hosts.json" "$data/ssh" >"$out/$name.log" 2>&1
+  CONTROL_PLANES=$control_planes VIRTUAL_IP=$address "$here/baseline.sh" "$work/bits" "$work/hosts.json" "$data/ssh" >"$out/$name.log" 2>&1
   own=$(since "$begun")
-  probe "$work/bits/kubectl" "$data/ssh/admin.conf" 3
+  probe "$work/bits/kubectl" "$data/ssh/admin.conf" "$nodes"
   record "$name" "$(since "$begun")" "$cpu" "$own"
   cp "$data/ssh/marks" "$out/$name.marks"
   hosts_down
@@ -101,9 +116,9 @@ column() { for ((i = 1; i <= pairs; i++)); do awk -v c="$2" '{print $c}' "$work/
 ratios() { paste <(column slipway 1) <(column script 1) | awk '{printf "%.3f\n", $1/$2}'; }
 
 cat <<END
-## Create time: 1 control plane and 2 workers
+## Create time: control planes $control_planes, workers $workers
 
-From bare hosts to three Ready nodes with CoreDNS, kube-proxy and flannel available, as an outside prober sees it. Fresh hosts
+From bare hosts to $nodes Ready nodes with CoreDNS, kube-proxy and flannel available, as an outside prober sees it. Fresh hosts
 for each run; the order alternates. The script is \`test/bench/baseline.sh\`. CPU is that of the whole machine, hosts included.
 
 | pair | slipway s | script s | ratio | slipway CPU s | script CPU s | stolen s |

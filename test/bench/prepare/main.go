@@ -59,7 +59,8 @@ func main() {
 	}
 }
 
-// export writes runtime.tar, kubernetes.tar, control-plane-images.tar, worker-images.tar, kubectl and images.env.
+// export writes runtime.tar, kubernetes.tar, an archive of images for each kind of node, one of kube-vip, kubectl and
+// images.env.
 func export(s store, version, out string) error {
 	files, images, described, err := s.bundle(version)
 	if err != nil {
@@ -80,14 +81,18 @@ func export(s store, version, out string) error {
 			return err
 		}
 	}
-	var all, worker []descriptor
+	var controlPlane, worker, address []descriptor
 	var names strings.Builder
 	for _, i := range described {
 		n := slices.IndexFunc(images, func(d descriptor) bool { return d.Annotations[imageAnnotation] == i.Name })
 		if n < 0 {
 			return fmt.Errorf("cannot find image %s in the bundle's index", i.Name)
 		}
-		all = append(all, images[n])
+		if i.Role == "kube-vip" {
+			address = append(address, images[n])
+		} else {
+			controlPlane = append(controlPlane, images[n])
+		}
 		if i.NodeRole != "control-plane" || i.Role == "coredns" {
 			worker = append(worker, images[n])
 		}
@@ -97,7 +102,8 @@ func export(s store, version, out string) error {
 	if err := os.WriteFile(filepath.Join(out, "images.env"), []byte(names.String()), 0o644); err != nil {
 		return fmt.Errorf("cannot write the names of images: %w", err)
 	}
-	for name, set := range map[string][]descriptor{"control-plane-images.tar": all, "worker-images.tar": worker} {
+	archives := map[string][]descriptor{"control-plane-images.tar": controlPlane, "worker-images.tar": worker, "kube-vip-images.tar": address}
+	for name, set := range archives {
 		if err := write(filepath.Join(out, name), func(t *tar.Writer) error { return s.images(t, set) }); err != nil {
 			return err
 		}
