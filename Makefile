@@ -43,7 +43,7 @@ demo-down: ## remove every trace of the demo
 check: ## the quick loop: format, vet, architecture rules, unit and golden tests
 	@test -z "$$(gofmt -l api cmd catalog internal test | tee /dev/stderr)" || { echo "run gofmt -w on these"; exit 1; }
 	cd api && $(GO) vet ./... && $(GO) test ./...
-	$(GO) vet ./...
+	$(GO) vet ./... && $(GO) vet -tags acceptance ./test/e2e ./internal/backup
 	$(GO) test -timeout 8m $(PACKAGES)
 
 test: setup build bundle check ## what CI runs: check, one bundle, one real journey on sandbox hosts
@@ -56,7 +56,9 @@ acceptance: test bench ## everything that is too long for CI; its output goes to
 	HOSTILE=full $(GO) test -count=1 -timeout 20m -v ./test/hostile | grep -v '^==='
 	$(GO) test -count=1 -run '^$$' -bench . ./internal/operation/...
 	$(GO) build -modfile=tools/versitygw.mod -o .cache/versitygw github.com/versity/versitygw/cmd/versitygw
-	VERSITYGW=$(CURDIR)/.cache/versitygw $(GO) test -count=1 -timeout 5m -v -run TestS3RealServer ./internal/backup
+	VERSITYGW=$(CURDIR)/.cache/versitygw $(GO) test -tags acceptance -count=1 -timeout 5m -v -run TestS3RealServer ./internal/backup
+	for version in v1.35.4 v1.37.1; do bin/slipway bundle build --kubernetes $$version --store $(STORE) --update-lock=machine; done
+	SLIPWAY=$(CURDIR)/bin/slipway STORE=$(STORE) KUBERNETES=$(KUBERNETES) $(GO) test -tags acceptance -count=1 -timeout 60m -v -run TestUpgrade ./test/e2e
 
 generate: ## write what is generated: deep copies and CRDs
 	cd api && $(GO) tool -modfile=../tools/go.mod controller-gen object crd:crdVersions=v1,maxDescLen=1000 paths=./... output:crd:dir=crd
