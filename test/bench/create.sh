@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Compares `slipway cluster create` with the hand-written script, on fresh sandbox hosts each time, in alternating pairs.
-# Needs SLIPWAY, STORE and KUBERNETES; PAIRS (default 5), CONTROL_PLANES (default 1) and WORKERS (default 2). Progress goes to stderr, the report (Markdown) to stdout.
+# Needs SLIPWAY, STORE and KUBERNETES; PAIRS (default 5), CONTROL_PLANES (default 1) and WORKERS (default 2). Progress goes to
+# stderr, the report (Markdown) to stdout.
 # OUT, when set, keeps what each run printed and what each step took.
 set -euo pipefail
 : "${SLIPWAY:?}" "${STORE:?}" "${KUBERNETES:?}"
@@ -57,6 +58,20 @@ layout() {
 # virtual_ip prints an address of the hosts' network that none of them has.
 virtual_ip() { "$SLIPWAY" sandbox list --data-dir "$data" -o json | jq -r '.[0].address | sub("[0-9]+$"; "200")'; }
 
+# failover cuts the power of the control plane that has the cluster's address, and prints how long the address gave no
+# answer.
+failover() {
+  local kubectl=("$work/bits/kubectl" --kubeconfig "$1" --request-timeout=1s) holder cut deadline=$((SECONDS + 120))
+  holder=$("${kubectl[@]}" get lease --namespace kube-system plndr-cp-lock -o 'jsonpath={.spec.holderIdentity}')
+  cut=$(now)
+  "$SLIPWAY" sandbox kill "$holder" --data-dir "$data" >>"$out/sandbox.log" 2>&1
+  until "${kubectl[@]}" get --raw /readyz >/dev/null 2>&1; do
+    ((SECONDS < deadline)) || { echo "the address did not come back" >&2; return 1; }
+    sleep 0.05
+  done
+  since "$cut"
+}
+
 # Each run leaves seconds, CPU-seconds and stolen seconds in the file NAME.
 record() {
   local cpu_after
@@ -81,6 +96,10 @@ run_slipway() {
   "$SLIPWAY" cluster kubeconfig bench --output "$data/bench.kubeconfig" >/dev/null
   probe "$work/bits/kubectl" "$data/bench.kubeconfig" "$nodes"
   record "$name" "$(since "$begun")" "$cpu" "$own"
+  if ((control_planes > 1)); then
+    "$SLIPWAY" cluster kubeconfig bench --break-glass --reason "asked past Slipway" --output "$data/straight.kubeconfig" >/dev/null
+    failover "$data/straight.kubeconfig" >"$work/$name.failover"
+  fi
   "$SLIPWAY" get operations,hostruns -A -o yaml >"$out/$name.yaml"
   cp "$data/server.log" "$out/$name.server.log"
   hosts_down
@@ -98,6 +117,7 @@ run_script() {
   own=$(since "$begun")
   probe "$work/bits/kubectl" "$data/ssh/admin.conf" "$nodes"
   record "$name" "$(since "$begun")" "$cpu" "$own"
+  ((control_planes == 1)) || failover "$data/ssh/admin.conf" >"$work/$name.failover"
   cp "$data/ssh/marks" "$out/$name.marks"
   hosts_down
 }
@@ -133,3 +153,8 @@ cat <<END
 
 Ratio slipway / script: median $(ratios | median), from $(ratios | sort -n | head -1) to $(ratios | sort -n | tail -1) over $pairs pairs.
 END
+if ((control_planes > 1)); then
+  for side in slipway script; do
+    echo "The power of the control plane with the address is cut: it answers again after (s), by $side: $(cat "$work/$side"-*.failover | sort -n | paste -sd' ')."
+  done
+fi
