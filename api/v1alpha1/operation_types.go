@@ -139,6 +139,8 @@ type OperationStatus struct {
 	Attempt int32 `json:"attempt,omitempty"`
 	// Plan is the frozen plan.
 	Plan *PlanReference `json:"plan,omitempty"`
+	// Planned is the spec of the Cluster that the plan to create it was made from, where spec.wanted does not say.
+	Planned *ClusterSpec `json:"planned,omitempty"`
 	// Stage is the stage that runs, or ran last.
 	Stage string `json:"stage,omitempty"`
 	// Stages lists every stage in order.

@@ -1800,6 +1800,11 @@ func (in *OperationStatus) DeepCopyInto(out *OperationStatus) {
 		*out = new(PlanReference)
 		**out = **in
 	}
+	if in.Planned != nil {
+		in, out := &in.Planned, &out.Planned
+		*out = new(ClusterSpec)
+		(*in).DeepCopyInto(*out)
+	}
 	if in.Stages != nil {
 		in, out := &in.Stages, &out.Stages
 		*out = make([]StageProgress, len(*in))

@@ -11,84 +11,79 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"slipway.dev/slipway/api/v1alpha1"
+	"slipway.dev/slipway/internal/plan/stages"
 )
 
-// changes are the verbs that bring a cluster from one spec to another.
-func changes() []v1alpha1.Verb {
-	return []v1alpha1.Verb{v1alpha1.VerbScale, v1alpha1.VerbUpgrade, v1alpha1.VerbConfigure}
-}
-
 // next gives the first change on the way from what is applied to what is wanted, and the spec that it ends in; "" when
-// nothing differs. Hosts come before the version: new ones then move with the others, and removed ones need not.
-func next(applied, wanted *v1alpha1.ClusterSpec) (v1alpha1.Verb, *v1alpha1.ClusterSpec) {
-	wanted = wanted.DeepCopy()
-	wanted.Recycle = applied.Recycle // It starts and stops, and changes nothing.
-	if equality.Semantic.DeepEqual(applied, wanted) {
-		return "", nil
+// nothing differs. What is half done comes first: to its end, or back to what was before. Then hosts come before the version:
+// new ones move with the others, and removed ones need not.
+func next(applied, wanted *v1alpha1.ClusterSpec, half []v1alpha1.Operation) (v1alpha1.Verb, *v1alpha1.ClusterSpec) {
+	if len(half) > 0 {
+		verb := half[0].Spec.Verb
+		return verb, part(verb, applied, wanted)
 	}
-	step := applied.DeepCopy()
-	step.ControlPlane, step.WorkerPools = *wanted.ControlPlane.DeepCopy(), wanted.DeepCopy().WorkerPools
-	if !equality.Semantic.DeepEqual(applied, step) {
-		return v1alpha1.VerbScale, step
+	for _, verb := range stages.Changes() {
+		if step := part(verb, applied, wanted); !equality.Semantic.DeepEqual(applied, step) {
+			return verb, step
+		}
 	}
-	step.Kubernetes.Version = wanted.Kubernetes.Version
-	if applied.Kubernetes.Version != wanted.Kubernetes.Version {
-		return v1alpha1.VerbUpgrade, step
-	}
-	return v1alpha1.VerbConfigure, wanted.DeepCopy()
+	return "", nil
 }
 
-// change gives the operation that brings the spec about, and begins it when nothing else is under way; nil when nothing
-// differs. One that failed is given again: it is retried, or the spec is edited.
-func (r *Reconciler) change(ctx context.Context, c *v1alpha1.Cluster) (*v1alpha1.Operation, error) {
+// part gives the applied spec with what one verb changes of it.
+func part(verb v1alpha1.Verb, applied, wanted *v1alpha1.ClusterSpec) *v1alpha1.ClusterSpec {
+	is, wanted := applied.DeepCopy(), wanted.DeepCopy()
+	wanted.Recycle = applied.Recycle // It starts and stops, and changes nothing.
+	switch verb {
+	case v1alpha1.VerbScale:
+		is.ControlPlane, is.WorkerPools = wanted.ControlPlane, wanted.WorkerPools
+		return is
+	case v1alpha1.VerbUpgrade:
+		is.Kubernetes.Version = wanted.Kubernetes.Version
+		return is
+	default:
+		wanted.ControlPlane, wanted.WorkerPools, wanted.Kubernetes.Version = is.ControlPlane, is.WorkerPools, is.Kubernetes.Version
+		return wanted
+	}
+}
+
+// change notes what changes have come to, gives the operation that brings the spec about, and begins it when nothing else is
+// under way; nil when nothing differs. One that was tried is given again: it is retried, or the spec is edited. half are the
+// changes that have begun and were not finished.
+func (r *Reconciler) change(ctx context.Context, c *v1alpha1.Cluster) (op *v1alpha1.Operation, half []v1alpha1.Operation, err error) {
 	if c.Status.Applied == nil {
-		return nil, nil
-	}
-	if err := r.apply(ctx, c); err != nil {
-		return nil, err
-	}
-	verb, wanted := next(c.Status.Applied, &c.Spec)
-	if verb == "" {
-		return nil, nil
+		return nil, nil, nil
 	}
 	var all v1alpha1.OperationList
 	if err := r.Client.List(ctx, &all, client.InNamespace(c.Namespace), client.MatchingLabels{v1alpha1.LabelCluster: c.Name}); err != nil {
-		return nil, fmt.Errorf("cannot list the operations of cluster %s: %w", c.Name, err)
+		return nil, nil, fmt.Errorf("cannot list the operations of cluster %s: %w", c.Name, err)
+	}
+	own := stages.Of(c, all.Items)
+	history := stages.HistoryOf(own)
+	if history.Applied != nil {
+		c.Status.Applied, c.Status.Version = history.Applied, history.Applied.Kubernetes.Version
+	}
+	half = history.Half()
+	verb, wanted := next(c.Status.Applied, &c.Spec, half)
+	if verb == "" {
+		return nil, nil, nil
+	}
+	if i := slices.IndexFunc(own, func(op v1alpha1.Operation) bool { return underWay(&op) }); i >= 0 {
+		return &own[i], half, nil
 	}
 	name := changeName(c, verb)
-	var tried *v1alpha1.Operation
-	for i := range all.Items {
-		switch op := &all.Items[i]; {
-		case op.Spec.Cluster != c.Name:
-		case underWay(op):
-			return op, nil
-		case op.Name == name:
-			tried = op
+	for i := range slices.Backward(history.Tried) {
+		op := &history.Tried[i]
+		// What a person has asked for and was refused, or failed, is not tried again unasked.
+		asked := op.Spec.Generation == 0 && op.Spec.Verb == verb && equality.Semantic.DeepEqual(op.Spec.Wanted, wanted)
+		if op.Name == name || asked {
+			return op, half, nil
 		}
 	}
-	if tried != nil {
-		return tried, nil
-	}
-	op := newOperation(c, verb, name)
+	op = newOperation(c, verb, name)
 	op.Spec.Wanted, op.Spec.Generation = wanted, c.Generation
-	return r.create(ctx, c, op)
-}
-
-// apply notes what the operation that was under way has brought about.
-func (r *Reconciler) apply(ctx context.Context, c *v1alpha1.Cluster) error {
-	if c.Status.Operation == "" || equality.Semantic.DeepEqual(c.Status.Applied, &c.Spec) {
-		return nil
-	}
-	var op v1alpha1.Operation
-	err := r.Client.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: c.Status.Operation}, &op)
-	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("cannot read operation %s: %w", c.Status.Operation, err)
-	}
-	if err == nil && op.Status.Phase == v1alpha1.OperationSucceeded && op.Spec.Wanted != nil && slices.Contains(changes(), op.Spec.Verb) {
-		c.Status.Applied = op.Spec.Wanted.DeepCopy()
-		c.Status.Version = op.Spec.Wanted.Kubernetes.Version
-	}
-	return nil
+	op, err = r.create(ctx, c, op)
+	return op, half, err
 }
 
 // changeName is the same for every look at the same edit, so that one operation is never made twice.
@@ -109,8 +104,8 @@ func underWay(op *v1alpha1.Operation) bool {
 	}
 }
 
-// upToDate says whether the cluster is as its spec wants it.
-func upToDate(c *v1alpha1.Cluster, op *v1alpha1.Operation) {
+// upToDate says whether the cluster is as its spec wants it. It never is while a change is half done, whatever its spec says.
+func upToDate(c *v1alpha1.Cluster, op *v1alpha1.Operation, half []v1alpha1.Operation) {
 	condition := metav1.Condition{Type: v1alpha1.ClusterUpToDate, Status: metav1.ConditionTrue, ObservedGeneration: c.Generation,
 		Reason: "AsWanted", Message: "the cluster is as its spec says"}
 	if op != nil {
@@ -119,6 +114,11 @@ func upToDate(c *v1alpha1.Cluster, op *v1alpha1.Operation) {
 			condition.Reason = string(op.Status.Phase)
 		}
 		condition.Message = fmt.Sprintf("operation %s: %s", op.Name, op.Status.Message)
+	}
+	if len(half) > 0 && !underWay(op) {
+		first := half[0]
+		condition.Message += fmt.Sprintf("; %s began to %s the cluster and did not end: `slipway operation retry %s` goes on, and a spec as it was before takes it back",
+			first.Name, first.Spec.Verb, first.Name)
 	}
 	meta.SetStatusCondition(&c.Status.Conditions, condition)
 }

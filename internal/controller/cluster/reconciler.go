@@ -200,7 +200,7 @@ func (r *Reconciler) status(ctx context.Context, c *v1alpha1.Cluster, op *v1alph
 		}
 	}
 	if created && c.DeletionTimestamp == nil && s.RecycledAt == nil {
-		change, err := r.change(ctx, c)
+		change, half, err := r.change(ctx, c)
 		if err != nil {
 			return err
 		}
@@ -209,7 +209,7 @@ func (r *Reconciler) status(ctx context.Context, c *v1alpha1.Cluster, op *v1alph
 		} else if s.Operation != "" {
 			op = nil // The one that ran last stays named.
 		}
-		upToDate(c, change)
+		upToDate(c, change, half)
 	}
 	if op != nil {
 		s.Operation = op.Name
@@ -265,8 +265,14 @@ func (r *Reconciler) created(c *v1alpha1.Cluster, op *v1alpha1.Operation) bool {
 	if condition.Status != metav1.ConditionTrue {
 		return false
 	}
-	if c.Status.Applied = op.Spec.Wanted; c.Status.Applied == nil {
-		c.Status.Applied = c.Spec.DeepCopy()
+	// What the plan was made from, not what the spec has become since: an edit of the meantime is a change that follows.
+	switch {
+	case op.Spec.Wanted != nil:
+		c.Status.Applied = op.Spec.Wanted.DeepCopy()
+	case op.Status.Planned != nil:
+		c.Status.Applied = op.Status.Planned.DeepCopy()
+	default:
+		c.Status.Applied = c.Spec.DeepCopy() // An older server planned it.
 	}
 	return true
 }

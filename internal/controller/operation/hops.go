@@ -22,6 +22,11 @@ func (r *Reconciler) observeBundles(ctx context.Context, in *stages.Input) error
 	if err != nil {
 		return nil
 	}
+	for _, attempted := range in.Attempted { // An upgrade that is taken back was further already.
+		if v, err := version.ParseSemantic(attempted.Kubernetes.Version); err == nil && to.LessThan(v) {
+			to = v
+		}
+	}
 	var all v1alpha1.BundleList
 	if err := r.Client.List(ctx, &all); err != nil {
 		return fault.NewTransient("APIUnreachable", fmt.Errorf("cannot list bundles: %w", err))

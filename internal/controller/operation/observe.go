@@ -44,19 +44,26 @@ func planners() map[v1alpha1.Verb]func(stages.Input) (*plan.Plan, error) {
 	}
 }
 
-func (r *Reconciler) makePlan(ctx context.Context, op *v1alpha1.Operation) (*plan.Plan, error) {
+// makePlan plans the operation. For one that creates what a Cluster says, it gives the spec that it has read there as well.
+func (r *Reconciler) makePlan(ctx context.Context, op *v1alpha1.Operation) (*plan.Plan, *v1alpha1.ClusterSpec, error) {
 	if op.Spec.Verb == v1alpha1.VerbDelete {
-		return r.planDelete(ctx, op)
+		p, err := r.planDelete(ctx, op)
+		return p, nil, err
 	}
 	planner := planners()[op.Spec.Verb]
 	if planner == nil {
-		return nil, fault.NewTerminal("UnknownVerb", "", fmt.Errorf("cannot plan to %s cluster %s: this server does not know how", op.Spec.Verb, op.Spec.Cluster))
+		return nil, nil, fault.NewTerminal("UnknownVerb", "", fmt.Errorf("cannot plan to %s cluster %s: this server does not know how", op.Spec.Verb, op.Spec.Cluster))
 	}
 	in, err := r.observe(ctx, op)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return planner(in)
+	var from *v1alpha1.ClusterSpec
+	if op.Spec.Verb == v1alpha1.VerbCreate && op.Spec.Wanted == nil {
+		from = in.Spec.DeepCopy()
+	}
+	p, err := planner(in)
+	return p, from, err
 }
 
 // observe gathers what a plan is made from.
@@ -81,6 +88,9 @@ func (r *Reconciler) observe(ctx context.Context, op *v1alpha1.Operation) (stage
 		return in, err
 	}
 	if in.Grants, err = r.grants(ctx, op.Namespace); err != nil {
+		return in, err
+	}
+	if err := r.observeHistory(ctx, op, &in); err != nil {
 		return in, err
 	}
 	if err := r.observeHosts(ctx, &in); err != nil {

@@ -123,7 +123,7 @@ func (r *Reconciler) plan(ctx context.Context, op *v1alpha1.Operation) error {
 			return ignoreConflict(err)
 		}
 	}
-	p, err := r.makePlan(ctx, op)
+	p, from, err := r.makePlan(ctx, op)
 	if err != nil {
 		if fault.ClassOf(err) == fault.Transient {
 			return err
@@ -138,17 +138,17 @@ func (r *Reconciler) plan(ctx context.Context, op *v1alpha1.Operation) error {
 	if err != nil {
 		return err
 	}
-	return r.offer(ctx, op, p, hash, needed, "planned: "+p.Summary)
+	return r.offer(ctx, op, p, from, hash, needed, "planned: "+p.Summary)
 }
 
 // offer shows a plan as Planned. One that waits for approval comes with its preview, which looks at every host
 // and so runs beside the reconciler.
-func (r *Reconciler) offer(ctx context.Context, op *v1alpha1.Operation, p *plan.Plan, hash string, needed bool, message string) error {
+func (r *Reconciler) offer(ctx context.Context, op *v1alpha1.Operation, p *plan.Plan, from *v1alpha1.ClusterSpec, hash string, needed bool, message string) error {
 	planned := func(ctx context.Context, op *v1alpha1.Operation) error {
 		return r.status(ctx, op, func(s *v1alpha1.OperationStatus) {
 			s.Phase = v1alpha1.OperationPlanned
 			s.Attempt = op.Spec.Attempt
-			s.Plan = &v1alpha1.PlanReference{Hash: hash, Summary: p.Summary}
+			s.Plan, s.Planned = &v1alpha1.PlanReference{Hash: hash, Summary: p.Summary}, from
 			s.Message = message
 			s.Failures, s.FinishedAt = nil, nil
 			s.Progress = v1alpha1.Progress{Steps: int32(p.Steps()), Summary: fmt.Sprintf("0/%d", p.Steps())}
@@ -204,7 +204,7 @@ func (r *Reconciler) approveAndStart(ctx context.Context, op *v1alpha1.Operation
 		return ctrl.Result{RequeueAfter: left}, nil
 	}
 	// What was observed may have moved since: the plan that runs is the one that was approved, or none.
-	p, err := r.makePlan(ctx, op)
+	p, from, err := r.makePlan(ctx, op)
 	if err != nil {
 		if fault.ClassOf(err) == fault.Transient {
 			return ctrl.Result{}, err
@@ -216,14 +216,14 @@ func (r *Reconciler) approveAndStart(ctx context.Context, op *v1alpha1.Operation
 		return ctrl.Result{}, err
 	}
 	if hash != op.Status.Plan.Hash {
-		return ctrl.Result{}, r.offer(ctx, op, p, hash, needed, "the hosts have changed since the last plan: read this one")
+		return ctrl.Result{}, r.offer(ctx, op, p, from, hash, needed, "the hosts have changed since the last plan: read this one")
 	}
 	if needed && op.Spec.Verb == v1alpha1.VerbDelete {
 		if err := r.deleteCluster(ctx, op); err != nil {
 			return ctrl.Result{}, err
 		}
 	}
-	return ctrl.Result{}, r.start(ctx, op, p)
+	return ctrl.Result{}, r.start(ctx, op, p, from)
 }
 
 // cluster gives the target of an operation, nil when it does not exist.
@@ -272,8 +272,9 @@ func (r *Reconciler) needsApproval(ctx context.Context, op *v1alpha1.Operation) 
 	return slices.Contains(setting.Approval.Required, string(op.Spec.Verb)), nil
 }
 
-// start claims the hosts and hands the plan to the engine.
-func (r *Reconciler) start(ctx context.Context, op *v1alpha1.Operation, p *plan.Plan) error {
+// start claims the hosts and hands the plan to the engine. What it was made from is nil for a plan that was stored: that is
+// noted already.
+func (r *Reconciler) start(ctx context.Context, op *v1alpha1.Operation, p *plan.Plan, from *v1alpha1.ClusterSpec) error {
 	other, err := r.runningOther(ctx, op)
 	if err != nil {
 		return err
@@ -293,6 +294,9 @@ func (r *Reconciler) start(ctx context.Context, op *v1alpha1.Operation, p *plan.
 	}
 	if err := r.status(ctx, op, func(s *v1alpha1.OperationStatus) {
 		s.Phase, s.Attempt = v1alpha1.OperationRunning, op.Spec.Attempt
+		if from != nil {
+			s.Planned = from
+		}
 	}); err != nil {
 		return err
 	}
@@ -322,7 +326,7 @@ func (r *Reconciler) retry(ctx context.Context, op *v1alpha1.Operation) error {
 			s.Phase, s.Attempt, s.Message = v1alpha1.OperationBlocked, op.Spec.Attempt, err.Error()
 		})
 	}
-	return r.start(ctx, op, p)
+	return r.start(ctx, op, p, nil)
 }
 
 func (r *Reconciler) run(op *v1alpha1.Operation, p *plan.Plan) error {

@@ -4,12 +4,10 @@ package scale
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
 	"slipway.dev/slipway/api/v1alpha1"
-	"slipway.dev/slipway/internal/fault"
 	"slipway.dev/slipway/internal/plan"
 	"slipway.dev/slipway/internal/plan/stages"
 	"slipway.dev/slipway/internal/step"
@@ -19,31 +17,6 @@ import (
 	"slipway.dev/slipway/internal/step/precheck"
 )
 
-// change is which hosts come, go and stay. Every list is in the order of the specs.
-type change struct {
-	// members are the control planes that etcd has before anything is done.
-	members []string
-	// newControlPlanes and newWorkers come.
-	newControlPlanes, newWorkers []string
-	// oldControlPlanes and oldWorkers go, lost ones not among them.
-	oldControlPlanes, oldWorkers []string
-	// lostControlPlanes and lostWorkers are gone already, as a person has confirmed.
-	lostControlPlanes, lostWorkers []string
-	// staying are control planes before and after.
-	staying []string
-	// relabelled are workers that stay and get other labels or taints.
-	relabelled []relabelling
-	// retaint says that control planes stop or begin to run pods, since the first worker comes or the last one goes.
-	retaint bool
-}
-
-// relabelling is what changes on the nodes of some workers.
-type relabelling struct {
-	name  string
-	hosts []string
-	step  node.Labels
-}
-
 // Plan gives the plan, or a Terminal error that lists every rule the input breaks.
 func Plan(in stages.Input) (*plan.Plan, error) {
 	c, err := compare(in)
@@ -51,110 +24,38 @@ func Plan(in stages.Input) (*plan.Plan, error) {
 		return nil, err
 	}
 	coming := slices.Concat(c.newControlPlanes, c.newWorkers)
-	leaving := slices.Concat(c.oldControlPlanes, c.oldWorkers)
+	leaving := slices.Concat(c.strays, c.oldControlPlanes, c.oldWorkers)
 	lost := slices.Concat(c.lostControlPlanes, c.lostWorkers)
 	if err := precheck.Refusal(slices.Concat(in.Check(coming), c.refusals(in, leaving))); err != nil {
 		return nil, err
 	}
 	hosts := slices.Concat(coming, leaving)
+	more := slices.Clone(c.comeBack)
 	for _, g := range c.relabelled {
-		hosts = append(hosts, g.hosts...)
+		more = append(more, g.hosts...)
 	}
 	if c.retaint {
-		hosts = append(hosts, c.staying...)
+		more = append(more, c.staying...)
 	}
-	if len(lost) > 0 && !c.retaint {
+	for _, name := range more {
+		if !slices.Contains(hosts, name) {
+			hosts = append(hosts, name)
+		}
+	}
+	if len(lost) > 0 && !slices.Contains(hosts, c.staying[0]) {
 		// What is left of a dead host is removed from the cluster by a control plane that lives.
 		hosts = append([]string{c.staying[0]}, hosts...)
 	}
 	p := planner{change: c, in: in, Builder: stages.New(in, v1alpha1.VerbScale, c.summary(in), hosts)}
 	p.Given(step.API, step.ServedAPI, step.Network)
 	p.lose()
+	p.keep()
 	p.prepare(coming)
 	p.joinControlPlanes()
 	p.joinWorkers()
 	p.relabel()
 	p.leave()
 	return p.Plan()
-}
-
-func compare(in stages.Input) (change, error) {
-	if in.Applied == nil {
-		return change{}, fault.NewBug(fmt.Errorf("cannot plan to scale cluster %s: nothing is applied", in.Name))
-	}
-	was, is := in.Applied, &in.Spec
-	c := change{members: was.ControlPlane.Hosts}
-	lost := func(name string) bool { return slices.Contains(in.Parameters.Lost, name) }
-	for _, name := range was.ControlPlane.Hosts {
-		switch {
-		case slices.Contains(is.ControlPlane.Hosts, name):
-			c.staying = append(c.staying, name)
-		case lost(name):
-			c.lostControlPlanes = append(c.lostControlPlanes, name)
-		default:
-			c.oldControlPlanes = append(c.oldControlPlanes, name)
-		}
-	}
-	for _, name := range is.AllHosts() {
-		switch {
-		case slices.Contains(was.AllHosts(), name):
-		case slices.Contains(is.ControlPlane.Hosts, name):
-			c.newControlPlanes = append(c.newControlPlanes, name)
-		default:
-			c.newWorkers = append(c.newWorkers, name)
-		}
-	}
-	c.relabelled = relabellings(was, is)
-	c.retaint = (len(was.WorkerHosts()) == 0) != (len(is.WorkerHosts()) == 0)
-	// A claim says more than the spec that was applied: a host of an edit that failed half-way has to go as well.
-	for _, name := range slices.Sorted(maps.Keys(in.Claims)) {
-		switch {
-		case in.Claims[name].ClusterUID != in.UID, slices.Contains(is.AllHosts(), name), slices.Contains(was.ControlPlane.Hosts, name):
-		case lost(name):
-			c.lostWorkers = append(c.lostWorkers, name)
-		default:
-			c.oldWorkers = append(c.oldWorkers, name)
-		}
-	}
-	return c, nil
-}
-
-// relabellings compares the pool that each staying worker was in with the one that it is in.
-func relabellings(was, is *v1alpha1.ClusterSpec) []relabelling {
-	var all []relabelling
-	for _, to := range is.WorkerPools {
-		for _, from := range was.WorkerPools {
-			r := relabelling{name: from.Name + "-" + to.Name, step: node.Labels{Labels: to.Labels, Taints: taints(to)}}
-			for _, name := range to.Hosts {
-				if slices.Contains(from.Hosts, name) {
-					r.hosts = append(r.hosts, name)
-				}
-			}
-			for _, key := range slices.Sorted(maps.Keys(from.Labels)) {
-				if _, kept := to.Labels[key]; !kept {
-					r.step.RemoveLabels = append(r.step.RemoveLabels, key)
-				}
-			}
-			for _, t := range from.Taints {
-				kept := slices.ContainsFunc(to.Taints, func(other v1alpha1.Taint) bool { return other.Key == t.Key && other.Effect == t.Effect })
-				if !kept {
-					r.step.RemoveTaints = append(r.step.RemoveTaints, fmt.Sprintf("%s:%s", t.Key, t.Effect))
-				}
-			}
-			if len(r.hosts) > 0 && !(maps.Equal(from.Labels, to.Labels) && slices.Equal(from.Taints, to.Taints)) {
-				all = append(all, r)
-			}
-		}
-	}
-	return all
-}
-
-func taints(pool v1alpha1.WorkerPool) []string {
-	var all []string
-	for _, t := range pool.Taints {
-		all = append(all, fmt.Sprintf("%s=%s:%s", t.Key, t.Value, t.Effect))
-	}
-	return all
 }
 
 // refusals are the rules that only a cluster which runs has.
@@ -196,9 +97,10 @@ func (c change) summary(in stages.Input) string {
 	}
 	add("add control plane", c.newControlPlanes)
 	add("add worker", c.newWorkers)
-	add("remove control plane", c.oldControlPlanes)
+	add("remove control plane", slices.Concat(c.strays, c.oldControlPlanes))
 	add("remove worker", c.oldWorkers)
 	add("forget lost host", slices.Concat(c.lostControlPlanes, c.lostWorkers))
+	add("keep", c.comeBack)
 	if len(parts) == 0 {
 		parts = []string{"labels and taints"}
 	}
@@ -231,6 +133,33 @@ func (p *planner) lose() {
 	}
 	if len(calls) > 0 && p.Stage(plan.Stage{Name: "forget", Title: "Take lost hosts out", Hosts: p.staying[:1], Gate: true}, calls) {
 		p.last = []string{"forget"}
+	}
+}
+
+// keep takes back what a change that failed half-way did to hosts which were to go and to control planes which were to come.
+// etcd comes first: the majority counts each member, also one that never started.
+func (p *planner) keep() {
+	for _, name := range p.strays {
+		calls := p.goodbye([]stages.Call{{Name: "etcd", Step: etcd.RemoveMember{Name: name, Address: p.in.Hosts[name].Status.InternalAddress}}})
+		for i := range calls {
+			calls[i].Name = name + "/" + calls[i].Name
+		}
+		stage := "leave-" + name
+		p.Stage(plan.Stage{Name: stage, Title: "Take control plane " + name + " out", Hosts: []string{name}, Needs: p.last}, calls)
+		p.last = []string{stage}
+	}
+	p.Stage(plan.Stage{Name: "keep", Title: "Give nodes pods again", Hosts: p.comeBack, Needs: p.last}, []stages.Call{
+		{Name: "keep/ready", Step: node.Ready{}}, {Name: "keep/uncordon", Step: node.Uncordon{}},
+	})
+	var members []string
+	for _, name := range p.comeBack {
+		if slices.Contains(p.staying, name) {
+			members = append(members, name)
+		}
+	}
+	if p.Stage(plan.Stage{Name: "keep-members", Title: "See that etcd has them", Hosts: members, Needs: []string{"keep"}},
+		[]stages.Call{{Name: "keep/etcd-healthy", Step: etcd.Healthy{Members: len(p.present)}}}) {
+		p.last = []string{"keep-members"}
 	}
 }
 

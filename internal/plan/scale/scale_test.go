@@ -107,6 +107,54 @@ func TestPlan_HalfDone(t *testing.T) {
 	}
 }
 
+// TestPlan_Attempted: what a change that failed half-way may have done is taken back, or brought to its end.
+func TestPlan_Attempted(t *testing.T) {
+	attempt := func(in stages.Input, edit func(*v1alpha1.ClusterSpec)) stages.Input {
+		tried := in.Applied.DeepCopy()
+		edit(tried)
+		in.Attempted = []v1alpha1.ClusterSpec{*tried}
+		for _, name := range tried.AllHosts() {
+			in.Claims[name] = v1alpha1.HostClaimSpec{Namespace: in.Namespace, Cluster: in.Name, ClusterUID: in.UID}
+		}
+		return in
+	}
+	same := func(*v1alpha1.ClusterSpec) {}
+	cases := map[string]struct {
+		reason string
+		in     stages.Input
+		want   []string
+	}{
+		"control plane in": {"etcd may count the member: it goes before anything else", attempt(running(1, 1, same, "cp2"), setControlPlanes("cp1", "cp2")), []string{"leave-cp2: cp2"}},
+		"worker out":       {"it runs again, and gets pods again", attempt(running(1, 2, same), setWorkers("w1")), []string{"keep: w2"}},
+		"control plane out": {"etcd must have it, else the failure says so", attempt(running(3, 1, same), setControlPlanes("cp1", "cp2")),
+			[]string{"keep: cp3", "keep-members: cp3"}},
+		"goes on": {"what was brought in half-way is brought in", attempt(running(1, 1, setWorkers("w1", "w7"), "w7"), setWorkers("w1", "w7")),
+			[]string{"precheck: w7", "prepare-workers: w7", "join: w7"}},
+		"first worker in": {"control planes run pods again", attempt(running(1, 0, same, "w7"), func(s *v1alpha1.ClusterSpec) {
+			s.WorkerPools = []v1alpha1.WorkerPool{{Name: "new", Hosts: []string{"w7"}}}
+		}), []string{"schedulable: cp1", "leave: w7"}},
+		"labels": {"those of before, on the workers of before", attempt(running(1, 2, same, "w7"), func(s *v1alpha1.ClusterSpec) {
+			s.WorkerPools[0].Labels = map[string]string{"tier": "web"}
+			s.WorkerPools[0].Hosts = []string{"w1", "w2", "w7"}
+		}), []string{"labels-general-general-back-1: w1 w2", "leave: w7"}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			p, err := Plan(c.in)
+			if err != nil {
+				t.Fatalf("%s: %v", c.reason, err)
+			}
+			var got []string
+			for _, s := range p.Stages {
+				got = append(got, s.Name+": "+strings.Join(s.Hosts, " "))
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("%s: stages (-want +got):\n%s", c.reason, diff)
+			}
+		})
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	cases := map[string]struct {
 		reason string

@@ -53,6 +53,10 @@ type Input struct {
 	Systems []System
 	// Applied is the spec that the cluster has now; nil when it does not exist yet.
 	Applied *v1alpha1.ClusterSpec
+	// Attempted are the specs of changes that began and were not finished: the hosts may be as any of them wanted.
+	Attempted []v1alpha1.ClusterSpec
+	// Changed holds, by host, the calls of those changes that have changed something there.
+	Changed map[string][]string
 	// Since is when the operation was asked for.
 	Since time.Time
 	// Parameters are those of the operation.

@@ -59,24 +59,36 @@ func (b *Builder) Images(controlPlane bool) containerd.PinImages { return b.imag
 
 // MoveControlPlane brings a control plane that runs to the version of the bundle, but for its kubelet: that one may ask
 // another API server of the cluster, and must never be newer than the oldest.
-func (b *Builder) MoveControlPlane(prefix string) []Call {
+func (b *Builder) MoveControlPlane(prefix string) []Call { return b.moveControlPlane(prefix, false) }
+
+// TakeBackControlPlane brings a control plane back to the version of the bundle, from a newer one that it was to have.
+func (b *Builder) TakeBackControlPlane(prefix string) []Call { return b.moveControlPlane(prefix, true) }
+
+// TakeBackConfig brings kubeadm and its configuration back, which is what the cluster is told.
+func (b *Builder) TakeBackConfig(prefix string) []Call { return prefixed(prefix, b.moveConfig(true)) }
+
+func (b *Builder) moveConfig(back bool) []Call {
 	configure := b.Configure(nil)
-	configure.KeepNewer = true
-	calls := []Call{
+	configure.KeepNewer = !back
+	return []Call{
 		{"programs", b.files(step.KubernetesFiles, only(kubernetesPaths(), "kubeadm", "kubectl"))},
 		{"kubeadm-config", configure},
 	}
+}
+
+func (b *Builder) moveControlPlane(prefix string, back bool) []Call {
+	calls := b.moveConfig(back)
 	// etcd last: what cannot be taken back comes when all else has worked.
 	var etcd kubeadm.Manifests
 	for _, c := range b.Manifests(nil) {
 		if m, ok := c.Step.(kubeadm.Manifests); ok {
-			m.KeepNewer, m.Only = true, kubeadm.OnlyAPI
+			m.KeepNewer, m.Only = !back, kubeadm.OnlyAPI
 			c.Step, etcd = m, m
 		}
 		calls = append(calls, c)
 	}
 	etcd.Only = kubeadm.OnlyEtcd
-	serve := kubeadm.ServeVersion{Version: b.in.Spec.Kubernetes.Version}
+	serve := kubeadm.ServeVersion{Version: b.in.Spec.Kubernetes.Version, Exact: back}
 	calls = append(calls, Call{"serve-version", serve}, Call{"etcd-manifest", etcd})
 	serve.EtcdTag = b.image(bundle.RoleEtcd).Tag()
 	return prefixed(prefix, append(calls, Call{"serve-with-etcd", serve}))

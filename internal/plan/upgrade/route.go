@@ -34,6 +34,11 @@ func route(in stages.Input) ([]hop, []precheck.Finding) {
 	if !equality.Semantic.DeepEqual(was, &in.Spec) {
 		r.add("spec", "other changes than that of the version", "one change after another: bring those about first, or take them back")
 	}
+	for _, tried := range in.Attempted {
+		if v := tried.Kubernetes.Version; v != in.Spec.Kubernetes.Version && v != in.Applied.Kubernetes.Version {
+			r.add("version", "an upgrade to "+v+" that is half done", v+", to go on, or "+in.Applied.Kubernetes.Version+", to go back")
+		}
+	}
 	from, err := version.ParseSemantic(in.Applied.Kubernetes.Version)
 	if err != nil {
 		r.add("version", in.Applied.Kubernetes.Version+" is applied", "a version such as v1.36.3")

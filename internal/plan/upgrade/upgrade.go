@@ -22,6 +22,9 @@ import (
 
 // Plan gives the plan, or a Terminal error that lists every rule the input breaks.
 func Plan(in stages.Input) (*plan.Plan, error) {
+	if takenBack(in) {
+		return planBack(in)
+	}
 	way, findings := route(in)
 	findings = append(findings, in.CheckRunning(in.Spec.AllHosts())...)
 	if err := precheck.Refusal(findings); err != nil {

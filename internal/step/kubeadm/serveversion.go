@@ -14,13 +14,15 @@ import (
 	"slipway.dev/slipway/internal/step"
 )
 
-// ServeVersion waits until a control plane runs a version, or a newer one: its own API server says so, and the static pods
+// ServeVersion waits until a control plane runs a version, or a newer one unless Exact: its own API server says so, and the static pods
 // of etcd, controller manager and scheduler are Ready with the images that belong to it.
 type ServeVersion struct {
 	// Version is the Kubernetes version, vX.Y.Z.
 	Version string `json:"version"`
 	// EtcdTag is the tag of etcd's image; "" leaves etcd out.
 	EtcdTag string `json:"etcdTag,omitempty"`
+	// Exact takes no newer version: an upgrade is taken back.
+	Exact bool `json:"exact,omitempty"`
 }
 
 // ID is stored in plans.
@@ -46,7 +48,7 @@ func (s ServeVersion) Check(ctx context.Context, r step.Reader) (step.Drift, err
 	if err := json.Unmarshal(answer, &info); err != nil {
 		return nil, notServed("cannot read the version of the API server on %s: %w", r.Target.Name, err)
 	}
-	if older(info.GitVersion, s.Version) {
+	if s.other(info.GitVersion, s.Version) {
 		return nil, notServed("the API server on %s still is %s, not %s", r.Target.Name, info.GitVersion, s.Version)
 	}
 	pods := map[string]string{"kube-apiserver": s.Version, "kube-controller-manager": s.Version, "kube-scheduler": s.Version}
@@ -54,7 +56,7 @@ func (s ServeVersion) Check(ctx context.Context, r step.Reader) (step.Drift, err
 		pods["etcd"] = s.EtcdTag
 	}
 	for _, name := range slices.Sorted(maps.Keys(pods)) {
-		if err := staticPod(ctx, r, name+"-"+r.Target.Name, pods[name]); err != nil {
+		if err := s.staticPod(ctx, r, name+"-"+r.Target.Name, pods[name]); err != nil {
 			return nil, err
 		}
 	}
@@ -64,8 +66,13 @@ func (s ServeVersion) Check(ctx context.Context, r step.Reader) (step.Drift, err
 // Apply has nothing to do: the kubelet starts what the manifests name.
 func (ServeVersion) Apply(context.Context, step.Writer) error { return nil }
 
-// staticPod says why a static pod does not run with that tag or a newer one yet; nil when it does.
-func staticPod(ctx context.Context, r step.Reader, name, tag string) error {
+// other says that a version, or an image's tag, is not the one that is waited for.
+func (s ServeVersion) other(have, wanted string) bool {
+	return older(have, wanted) || s.Exact && older(wanted, have)
+}
+
+// staticPod says why a static pod does not run with its tag yet; nil when it does.
+func (s ServeVersion) staticPod(ctx context.Context, r step.Reader, name, tag string) error {
 	var pod corev1.Pod
 	found, err := get(ctx, r.Cluster, "kube-system", name, &pod)
 	switch {
@@ -74,7 +81,7 @@ func staticPod(ctx context.Context, r step.Reader, name, tag string) error {
 	case !found:
 		return notServed("cannot see static pod %s yet", name)
 	}
-	if have := imageTag(corev1.PodTemplateSpec{Spec: pod.Spec}); older(have, tag) {
+	if have := imageTag(corev1.PodTemplateSpec{Spec: pod.Spec}); s.other(have, tag) {
 		return notServed("static pod %s still is %s, not %s", name, have, tag)
 	}
 	for _, c := range pod.Status.Conditions {
