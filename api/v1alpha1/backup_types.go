@@ -222,6 +222,8 @@ type BackupFile struct {
 	// Revision of etcd that the snapshot holds, and how many keys; 0 means not known.
 	Revision int64 `json:"revision,omitempty"`
 	Keys     int64 `json:"keys,omitempty"`
+	// Objects is how many objects of all kinds it holds; 0 means not known.
+	Objects int64 `json:"objects,omitempty"`
 	// TakenAt is when the snapshot began, and Took how long it was until the file was proven.
 	TakenAt metav1.Time     `json:"takenAt"`
 	Took    metav1.Duration `json:"took,omitempty"`
@@ -233,6 +235,10 @@ type BackupProof struct {
 	Took metav1.Duration `json:"took,omitempty"`
 	// Objects is how many objects the restored API served.
 	Objects int64 `json:"objects,omitempty"`
+	// Version is that of the Slipway that did it.
+	Version string `json:"version,omitempty"`
+	// Operation is the UID of the one that did it.
+	Operation string `json:"operation,omitempty"`
 }
 
 // BackupProven is the condition that says whether a backup could be restored when it was last tried.

@@ -43,6 +43,8 @@ type Facts struct {
 	// Revision is etcd's and TotalKeys is how many keys the snapshot holds; 0 means not known.
 	Revision  int64 `json:"revision,omitempty"`
 	TotalKeys int64 `json:"totalKeys,omitempty"`
+	// Objects counts those of each resource, as Tally does; nil means not known.
+	Objects map[string]int64 `json:"objects,omitempty"`
 }
 
 // Host is one control-plane host of the cluster at the time.

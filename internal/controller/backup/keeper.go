@@ -55,7 +55,7 @@ func (k *Keeper) Kept(ctx context.Context, ref step.BackupRef) (bool, error) {
 }
 
 // Take writes the Backup's file and records it.
-func (k *Keeper) Take(ctx context.Context, ref step.BackupRef, etcdVersion string, snapshot io.Reader) error {
+func (k *Keeper) Take(ctx context.Context, ref step.BackupRef, etcdVersion string, snapshot io.Reader) (err error) {
 	began := time.Now()
 	b, store, err := k.find(ctx, ref)
 	if err != nil {
@@ -69,7 +69,13 @@ func (k *Keeper) Take(ctx context.Context, ref step.BackupRef, etcdVersion strin
 	if err != nil {
 		return err
 	}
-	contents.Facts.TakenAt, contents.Facts.EtcdVersion, contents.Snapshot = began, etcdVersion, snapshot
+	spooled, tally, err := k.spool(ctx, snapshot)
+	if err != nil {
+		return fmt.Errorf("cannot take backup %s: %w", b.Name, err)
+	}
+	defer func() { err = errors.Join(err, spooled.Close()) }()
+	contents.Facts.TakenAt, contents.Facts.EtcdVersion, contents.Snapshot = began, etcdVersion, spooled
+	contents.Facts.Revision, contents.Facts.TotalKeys, contents.Facts.Objects = tally.Revision, tally.Keys, tally.Objects
 	// What a try that was cut off has left was never recorded.
 	if err := store.Remove(ctx, b.Name); err != nil {
 		return fmt.Errorf("cannot clear the place of backup %s: %w", b.Name, err)
@@ -93,12 +99,43 @@ func (k *Keeper) Take(ctx context.Context, ref step.BackupRef, etcdVersion strin
 	b.Status.File = &v1alpha1.BackupFile{
 		Digest: "sha256:" + object.SHA256, Bytes: object.Size, ClusterUID: contents.Facts.Cluster.UID,
 		KubernetesVersion: contents.Facts.KubernetesVersion, EtcdVersion: etcdVersion,
+		Revision: tally.Revision, Keys: tally.Keys, Objects: tally.Total(),
 		TakenAt: metav1.NewTime(began), Took: metav1.Duration{Duration: time.Since(began).Round(time.Millisecond)},
 	}
 	if err := k.Client.Status().Patch(ctx, b, client.MergeFrom(before)); err != nil {
 		return fault.NewTransient("APIUnreachable", fmt.Errorf("cannot record backup %s: %w", b.Name, err))
 	}
 	return nil
+}
+
+// spooled is a file that is gone once it is closed.
+type spooled struct{ *os.File }
+
+// Close closes and removes it.
+func (s spooled) Close() error { return errors.Join(s.File.Close(), os.Remove(s.Name())) }
+
+// spool puts a snapshot into scratch and counts what it holds. The source fails when it is not whole.
+func (k *Keeper) spool(ctx context.Context, snapshot io.Reader) (_ spooled, _ backup.Tally, err error) {
+	// CreateTemp makes files of mode 600.
+	f, err := os.CreateTemp(k.Scratch, "taken-*.db")
+	if err != nil {
+		return spooled{}, backup.Tally{}, err
+	}
+	file := spooled{f}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, file.Close())
+		}
+	}()
+	if _, err := io.Copy(f, snapshot); err != nil {
+		return file, backup.Tally{}, fmt.Errorf("cannot read the snapshot of etcd: %w", err)
+	}
+	tally, err := backup.Count(ctx, f.Name())
+	if err != nil {
+		return file, backup.Tally{}, err
+	}
+	_, err = f.Seek(0, io.SeekStart)
+	return file, tally, err
 }
 
 // describe gives everything about the cluster that a backup holds, beside etcd's data.

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"go.etcd.io/bbolt"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -64,6 +66,19 @@ func database(t *testing.T) []byte {
 	path := filepath.Join(t.TempDir(), "db")
 	db, err := bbolt.Open(path, 0o600, nil)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Update(func(tx *bbolt.Tx) error {
+		keys, err := tx.CreateBucket([]byte("key"))
+		if err != nil {
+			return err
+		}
+		pod, err := proto.Marshal(&mvccpb.KeyValue{Key: []byte("/registry/pods/default/web")})
+		if err != nil {
+			return err
+		}
+		return keys.Put([]byte("\x00\x00\x00\x00\x00\x00\x00\x09_\x00\x00\x00\x00\x00\x00\x00\x00"), pod)
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil {
@@ -129,7 +144,7 @@ func TestLife(t *testing.T) {
 	w.take() // As after a cut between the file and its record.
 	w.end(v1alpha1.OperationSucceeded)
 	b := w.look()
-	if b.Status.Phase != v1alpha1.BackupCompleted || b.Status.File == nil || b.Status.File.ClusterUID != "uid-1" || w.files() != 1 {
+	if f := b.Status.File; b.Status.Phase != v1alpha1.BackupCompleted || f == nil || f.ClusterUID != "uid-1" || f.Revision != 9 || f.Objects != 1 || w.files() != 1 {
 		t.Fatalf("a backup that was taken is %+v with %d files", b.Status, w.files())
 	}
 	if err := w.client.Delete(t.Context(), b); err != nil {
