@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"slipway.dev/slipway/internal/host"
 	fakehost "slipway.dev/slipway/internal/host/fake"
@@ -240,7 +241,14 @@ func networkCases() map[string]stepCase {
 		}},
 		"kube-vip": {reason: "a static pod that the kubelet starts without any API", step: kubevip.Install{Image: "ghcr.io/kube-vip/kube-vip:v0.9.1", Address: "192.0.2.200", Port: 6443},
 			drift: []string{kubevip.ManifestPath}, golden: []string{kubevip.ManifestPath}},
-		"workloads": {reason: "a cluster with nothing to wait for", step: node.Workloads{}},
+		"kube-vip hand over": {reason: "another control plane takes the address when the pod here ends", step: kubevip.HandOver{}, drift: []string{"the cluster's address"},
+			prepare: func(b *bench) {
+				b.lease("w1")
+				b.apply(kubevip.Install{Image: "ghcr.io/kube-vip/kube-vip:v0.9.1", Address: "192.0.2.200", Port: 6443})
+			},
+			event: func(b *bench) { b.lease("cp2") }},
+		"kube-vip elsewhere": {reason: "nothing to hand over", step: kubevip.HandOver{}, prepare: func(b *bench) { b.lease("cp2") }},
+		"workloads":          {reason: "a cluster with nothing to wait for", step: node.Workloads{}},
 	}
 }
 
@@ -274,10 +282,42 @@ func etcdCases() map[string]stepCase {
 			started(b)
 			b.cluster.Stop("cp3")
 		}},
+		"etcd leader": {reason: "the member of the host leads", step: etcd.MoveLeader{}, drift: []string{"leader of etcd"}, prepare: func(b *bench) {
+			joined(b)
+			b.apply(etcd.PromoteMember{})
+			b.lead("w1")
+		}},
 		"etcd healthy": {reason: "one that was down is back", step: etcd.Healthy{Members: 3}, event: func(b *bench) { b.start("cp2", "10.9.0.12") }, prepare: func(b *bench) {
 			started(b)
 			b.cluster.Stop("cp2")
 		}},
+	}
+}
+
+// lease says who has the cluster's address.
+func (b *bench) lease(holder string) {
+	b.t.Helper()
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "plndr-cp-lock"}, Spec: coordinationv1.LeaseSpec{HolderIdentity: &holder}}
+	if err := client.IgnoreNotFound(b.cluster.Delete(b.t.Context(), lease.DeepCopy())); err != nil {
+		b.t.Fatal(err)
+	}
+	b.create(lease)
+}
+
+// lead makes a member of the cluster's etcd lead the others.
+func (b *bench) lead(name string) {
+	b.t.Helper()
+	members, err := b.cluster.EtcdMembers(b.t.Context())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, m := range members {
+		if m.Name == name {
+			err = b.cluster.MoveEtcdLeader(b.t.Context(), m.ID)
+		}
+	}
+	if err != nil {
+		b.t.Fatal(err)
 	}
 }
 

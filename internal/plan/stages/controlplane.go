@@ -37,14 +37,23 @@ func (b *Builder) Keys() []Call {
 
 // Manifests writes the static pods of a control plane.
 func (b *Builder) Manifests(etcd *kubeadm.EtcdStart) []Call {
+	manifests := b.manifests()
+	manifests.Etcd = etcd
+	return append([]Call{{"manifests", manifests}}, b.endpoint()...)
+}
+
+func (b *Builder) manifests() kubeadm.Manifests {
 	spec := b.in.Spec
-	calls := []Call{{"manifests", kubeadm.Manifests{
-		Version: spec.Kubernetes.Version, EtcdTag: b.image(bundle.RoleEtcd).Tag(), EtcdDataDir: spec.Components.Etcd.DataDir, Etcd: etcd,
-	}}}
-	if spec.Endpoint.Provider == v1alpha1.EndpointKubeVIP {
-		calls = append(calls, Call{"endpoint", kubevip.Install{Image: b.image(bundle.RoleKubeVIP).Name, Address: spec.Endpoint.Host, Port: spec.Endpoint.Port}})
+	return kubeadm.Manifests{Version: spec.Kubernetes.Version, EtcdTag: b.image(bundle.RoleEtcd).Tag(), EtcdDataDir: spec.Components.Etcd.DataDir}
+}
+
+// endpoint writes the static pod that moves the cluster's address, where one does.
+func (b *Builder) endpoint() []Call {
+	endpoint := b.in.Spec.Endpoint
+	if endpoint.Provider != v1alpha1.EndpointKubeVIP {
+		return nil
 	}
-	return calls
+	return []Call{{"endpoint", kubevip.Install{Image: b.image(bundle.RoleKubeVIP).Name, Address: endpoint.Host, Port: endpoint.Port}}}
 }
 
 // Shared is what the first control plane tells the whole cluster.

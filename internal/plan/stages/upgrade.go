@@ -10,8 +10,10 @@ import (
 	"slipway.dev/slipway/internal/plan"
 	"slipway.dev/slipway/internal/step"
 	"slipway.dev/slipway/internal/step/containerd"
+	"slipway.dev/slipway/internal/step/etcd"
 	"slipway.dev/slipway/internal/step/kubeadm"
 	"slipway.dev/slipway/internal/step/kubelet"
+	"slipway.dev/slipway/internal/step/kubevip"
 	"slipway.dev/slipway/internal/step/node"
 	"slipway.dev/slipway/internal/step/precheck"
 	"slipway.dev/slipway/internal/step/system"
@@ -78,20 +80,22 @@ func (b *Builder) moveConfig(back bool) []Call {
 
 func (b *Builder) moveControlPlane(prefix string, back bool) []Call {
 	calls := b.moveConfig(back)
-	// etcd last: what cannot be taken back comes when all else has worked.
-	var etcd kubeadm.Manifests
-	for _, c := range b.Manifests(nil) {
-		if m, ok := c.Step.(kubeadm.Manifests); ok {
-			m.KeepNewer, m.Only = !back, kubeadm.OnlyAPI
-			c.Step, etcd = m, m
-		}
-		calls = append(calls, c)
+	others := len(b.in.Spec.ControlPlane.Hosts) > 1
+	if others && b.in.Spec.Endpoint.Provider == v1alpha1.EndpointKubeVIP {
+		calls = append(calls, Call{"hand-over", kubevip.HandOver{}})
 	}
-	etcd.Only = kubeadm.OnlyEtcd
+	calls = append(calls, b.endpoint()...)
+	// etcd last: what cannot be taken back comes when all else has worked.
+	manifests := b.manifests()
+	manifests.KeepNewer, manifests.Only = !back, kubeadm.OnlyAPI
 	serve := kubeadm.ServeVersion{Version: b.in.Spec.Kubernetes.Version, Exact: back}
-	calls = append(calls, Call{"serve-version", serve}, Call{"etcd-manifest", etcd})
-	serve.EtcdTag = b.image(bundle.RoleEtcd).Tag()
-	return prefixed(prefix, append(calls, Call{"serve-with-etcd", serve}))
+	calls = append(calls, Call{"manifests", manifests}, Call{"serve-version", serve})
+	if others {
+		calls = append(calls, Call{"etcd-leader", etcd.MoveLeader{}})
+	}
+	manifests.Only = kubeadm.OnlyEtcd
+	serve.EtcdTag = manifests.EtcdTag
+	return prefixed(prefix, append(calls, Call{"etcd-manifest", manifests}, Call{"serve-with-etcd", serve}))
 }
 
 // MoveNode brings the runtime and the kubelet of a node to what the bundle holds. A node that is drained gets its pods

@@ -23,6 +23,9 @@ const ManifestPath = "/etc/kubernetes/manifests/kube-vip.yaml"
 // made through the API server of one host, since nothing reaches the endpoint before.
 const adminConf = "/etc/kubernetes/admin.conf"
 
+// leaseName is that of the lease in kube-system by which control planes agree on who has the address: kube-vip's default.
+const leaseName = "plndr-cp-lock"
+
 // Seconds of the lease that says who has the address: how long it is good, how long its holder tries to renew it, and how
 // often anybody tries. They are kube-vip's own defaults for control planes.
 const leaseSeconds, renewSeconds, retrySeconds = 5, 3, 1
@@ -85,7 +88,7 @@ func (i Install) file(t step.Target) (host.File, error) {
 					{Name: "cp_enable", Value: "true"},
 					{Name: "cp_namespace", Value: metav1.NamespaceSystem},
 					{Name: "vip_leaderelection", Value: "true"},
-					{Name: "vip_leasename", Value: "plndr-cp-lock"},
+					{Name: "vip_leasename", Value: leaseName},
 					{Name: "vip_leaseduration", Value: strconv.Itoa(leaseSeconds)},
 					{Name: "vip_renewdeadline", Value: strconv.Itoa(renewSeconds)},
 					{Name: "vip_retryperiod", Value: strconv.Itoa(retrySeconds)},
