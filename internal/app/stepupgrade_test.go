@@ -3,15 +3,18 @@ package app
 import (
 	"fmt"
 	"strconv"
+	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"slipway.dev/slipway/internal/fault"
 	"slipway.dev/slipway/internal/host"
 	fakehost "slipway.dev/slipway/internal/host/fake"
 	"slipway.dev/slipway/internal/step"
 	"slipway.dev/slipway/internal/step/etcd"
 	"slipway.dev/slipway/internal/step/kubeadm"
+	"slipway.dev/slipway/internal/step/kubevip"
 	"slipway.dev/slipway/internal/step/node"
 	"slipway.dev/slipway/internal/step/precheck"
 	"slipway.dev/slipway/internal/step/system"
@@ -101,4 +104,23 @@ func upgradeCases() map[string]stepCase {
 			})
 		}},
 	}
+}
+
+// TestHandOver: the pod that has the address goes, and the step ends only when another control plane has taken it.
+func TestHandOver(t *testing.T) {
+	b := newBench(t, stepCase{})
+	b.lease("w1")
+	b.apply(kubevip.Install{Image: "ghcr.io/kube-vip/kube-vip:v0.9.1", Address: "192.0.2.200", Port: 6443})
+	if b.check(kubevip.HandOver{}).Clean() {
+		t.Fatal("the address is here and nothing is to be done")
+	}
+	b.apply(kubevip.HandOver{})
+	if found, err := b.host.Stat(t.Context(), kubevip.ManifestPath); err != nil || found[0].Exists {
+		t.Errorf("the pod that has the address was not told to go: %v", err)
+	}
+	if _, err := (kubevip.HandOver{}).Check(t.Context(), b.reader()); fault.ClassOf(err) != fault.Waiting {
+		t.Errorf("nobody has the address yet: %v, want an error of class Waiting", err)
+	}
+	b.lease("cp2")
+	b.clean(kubevip.HandOver{}, "when another control plane has the address")
 }

@@ -48,5 +48,11 @@ func (HandOver) Check(ctx context.Context, r step.Reader) (step.Drift, error) {
 	return drift, nil
 }
 
-// Apply takes the static pod away.
-func (HandOver) Apply(ctx context.Context, w step.Writer) error { return w.Remove(ctx, ManifestPath) }
+// Apply takes the static pod away where it holds the address.
+func (h HandOver) Apply(ctx context.Context, w step.Writer) error {
+	drift, err := h.Check(ctx, w.Reading)
+	if err != nil || drift.Clean() {
+		return err
+	}
+	return w.Remove(ctx, ManifestPath)
+}
