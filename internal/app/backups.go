@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -13,6 +14,7 @@ import (
 
 	"slipway.dev/slipway/api/v1alpha1"
 	"slipway.dev/slipway/internal/backup"
+	"slipway.dev/slipway/internal/drill"
 	"slipway.dev/slipway/internal/fault"
 )
 
@@ -41,9 +43,17 @@ func stores(c client.Reader) func(context.Context, string) (backup.Store, error)
 	}
 }
 
-// scratch makes an empty directory below the data directory for what is secret and gone after a crash.
-func scratch(dataDir string) (string, error) {
+// scratch makes an empty directory below the data directory for what is secret and gone after a crash. What a drill has
+// left running there is ended first.
+func scratch(dataDir string, log *slog.Logger) (string, error) {
 	dir := filepath.Join(dataDir, "scratch")
+	ended, err := drill.Sweep(dir)
+	if err != nil {
+		return "", err
+	}
+	if ended > 0 {
+		log.Warn("ended processes that a drill had left", "processes", ended)
+	}
 	if err := os.RemoveAll(dir); err != nil {
 		return "", fmt.Errorf("cannot clear %s: %w", dir, err)
 	}

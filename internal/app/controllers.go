@@ -22,6 +22,7 @@ import (
 	"slipway.dev/slipway/internal/auth"
 	"slipway.dev/slipway/internal/bundle"
 	"slipway.dev/slipway/internal/cluster"
+	"slipway.dev/slipway/internal/drill"
 	"slipway.dev/slipway/internal/gateway"
 	"slipway.dev/slipway/internal/host/ssh"
 	"slipway.dev/slipway/internal/operation"
@@ -55,7 +56,7 @@ func addControllers(ctx context.Context, s *parts, owner string, platform operat
 	access := cluster.NewAccess(s.pool, values, locate(s.live))
 	s.clusters = access
 	places := stores(learningReader{s.live, s.unprintable})
-	keeper := &backupcontroller.Keeper{Client: s.live, Stores: places, Scratch: s.scratch}
+	keeper := &backupcontroller.Keeper{Client: s.live, Stores: places, Scratch: s.scratch, Drills: drill.New(s.bundles, s.scratch), Version: s.version}
 	engine, err := operation.New(operation.Deps{
 		Client: s.live, Sessions: s.pool, Steps: registry, Secrets: values, Blobs: blobs{s.bundles}, Backups: keeper, Unprintable: s.unprintable,
 		Cluster: func(namespace, name string) (step.ClusterReader, step.ClusterWriter) {

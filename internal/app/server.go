@@ -204,6 +204,8 @@ type parts struct {
 	audit    audit.Recorder
 	// scratch is a directory for what must not outlive its use.
 	scratch string
+	// version is that of this binary.
+	version string
 	// unprintable knows every secret value.
 	unprintable *secret.Set
 }
@@ -213,7 +215,7 @@ func newServer(ctx context.Context, o ServerOptions, config *rest.Config, port *
 	if err != nil {
 		return nil, err
 	}
-	s := &parts{unprintable: unprintable, audit: recorder}
+	s := &parts{unprintable: unprintable, audit: recorder, version: o.Version}
 	if s.live, err = client.NewWithWatch(config, client.Options{Scheme: scheme}); err != nil {
 		return nil, fmt.Errorf("cannot make the platform client: %w", err)
 	}
@@ -234,7 +236,7 @@ func newServer(ctx context.Context, o ServerOptions, config *rest.Config, port *
 	if s.blobs, err = blob.Dir(filepath.Join(o.DataDir, "blobs")); err != nil {
 		return nil, err
 	}
-	if s.scratch, err = scratch(o.DataDir); err != nil {
+	if s.scratch, err = scratch(o.DataDir, o.Log); err != nil {
 		return nil, err
 	}
 	s.manager, err = ctrl.NewManager(config, ctrl.Options{

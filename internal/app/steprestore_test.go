@@ -41,6 +41,15 @@ func (s shelf) Snapshot(ctx context.Context, ref step.BackupRef) (io.ReadCloser,
 	return io.NopCloser(strings.NewReader(s[ref.Name])), int64(len(s[ref.Name])), s.Prove(ctx, ref)
 }
 
+func (s shelf) Drilled(_ context.Context, _ step.BackupRef, drill string) (bool, error) {
+	return s["drill "+drill] != "", nil
+}
+
+func (s shelf) Drill(ctx context.Context, ref step.BackupRef, drill string, _ step.DrillPrograms) error {
+	s["drill "+drill] = "proven"
+	return s.Prove(ctx, ref)
+}
+
 const (
 	manifestDir = "/etc/kubernetes/manifests/"
 	asideDir    = restore.WorkDir + "/manifests/"
@@ -113,6 +122,8 @@ func restoreCases() map[string]stepCase {
 			b.cluster.Form(map[string]string{"w1": "10.9.0.21"})
 			b.start("w1", "10.9.0.21")
 		}},
+		"drill a backup": {reason: "once a drill", step: backup.Drill{Backup: ref, Drill: "op-1"}, drift: []string{"backup demo-manual-x"},
+			prepare: func(b *bench) { b.backups[ref.Name] = "objects" }},
 		"prove a backup": {reason: "it is read before anything stops", step: restore.Prove{Backup: ref}, prepare: func(b *bench) { b.backups[ref.Name] = "objects" }},
 		"stop the control plane": {reason: "it stays stopped over a boot", step: stop, prepare: controlPlane(manifestDir, true), drift: inPlace,
 			golden: []string{asideDir + "etcd.yaml", asideDir + "kube-scheduler.yaml"}},

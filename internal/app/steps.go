@@ -23,6 +23,7 @@ import (
 func Steps() (step.Registry, error) {
 	return step.NewRegistry(
 		access.Roles{},
+		backup.Drill{},
 		backup.Take{},
 		bundlefile.Install{},
 		containerd.Configure{},

@@ -171,6 +171,7 @@ func TestEveryStepIsCovered(t *testing.T) {
 // itself, by TestStepCut of internal/app.
 func cutAlone() map[step.ID]string {
 	return map[step.ID]string{
+		"backup.drill/v1":               "backup and restore",
 		"backup.take/v1":                "backup and restore",
 		"etcd.add-member/v1":            "scale",
 		"etcd.healthy/v1":               "scale",

@@ -80,6 +80,12 @@ const (
 func stepStrings() map[string]string {
 	const settings = "kubeadm.configure/v1 .settings"
 	return map[string]string{
+		"backup.drill/v1 .backup.project":                 constant,
+		"backup.drill/v1 .backup.name":                    constant,
+		"backup.drill/v1 .drill":                          minted,
+		"backup.drill/v1 .programs.etcd":                  ofBundle,
+		"backup.drill/v1 .programs.apiServer":             ofBundle,
+		"backup.drill/v1 .programs.etcdutl":               ofBundle,
 		"backup.take/v1 .backup.project":                  constant,
 		"backup.take/v1 .backup.name":                     constant,
 		"restore.data/v1 .backup.project":                 constant,

@@ -20,6 +20,7 @@ import (
 	"slipway.dev/slipway/api/v1alpha1"
 	"slipway.dev/slipway/internal/backup"
 	"slipway.dev/slipway/internal/cluster"
+	"slipway.dev/slipway/internal/drill"
 	"slipway.dev/slipway/internal/fault"
 	"slipway.dev/slipway/internal/step"
 )
@@ -34,6 +35,14 @@ type Keeper struct {
 	Stores Stores
 	// Scratch is a directory for the server's eyes alone, where snapshots are while they are read.
 	Scratch string
+	// Drills brings backups back aside; Version is that of this Slipway.
+	Drills  Drills
+	Version string
+}
+
+// Drills runs drills; drill.Runner does.
+type Drills interface {
+	Run(ctx context.Context, job drill.Job) (drill.Result, error)
 }
 
 // Kept says whether the Backup's file was recorded and is in its place.

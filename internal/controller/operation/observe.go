@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net"
+	"runtime"
 	"slices"
 	"strconv"
 
@@ -21,6 +22,7 @@ import (
 	"slipway.dev/slipway/internal/plan/backup"
 	"slipway.dev/slipway/internal/plan/create"
 	"slipway.dev/slipway/internal/plan/delete"
+	"slipway.dev/slipway/internal/plan/drill"
 	"slipway.dev/slipway/internal/plan/renew"
 	"slipway.dev/slipway/internal/plan/restore"
 	"slipway.dev/slipway/internal/plan/scale"
@@ -38,6 +40,7 @@ func planners() map[v1alpha1.Verb]func(stages.Input) (*plan.Plan, error) {
 		v1alpha1.VerbScale:   scale.Plan,
 		v1alpha1.VerbUpgrade: upgrade.Plan,
 		v1alpha1.VerbBackup:  backup.Plan, v1alpha1.VerbRestore: restore.Plan,
+		v1alpha1.VerbDrill: drill.Plan,
 		v1alpha1.VerbRenew: renew.Plan,
 		v1alpha1.VerbStop:  stop.Plan,
 		v1alpha1.VerbStart: start.Plan,
@@ -71,7 +74,7 @@ func (r *Reconciler) observe(ctx context.Context, op *v1alpha1.Operation) (stage
 	in := stages.Input{
 		Namespace: op.Namespace, Name: op.Spec.Cluster, Secret: cluster.KeysName(op.Spec.Cluster),
 		Hosts: map[string]v1alpha1.Host{}, Claims: map[string]v1alpha1.HostClaimSpec{}, Platform: map[string]string{},
-		PlatformCA: r.Platform.CA, ServerMachineID: r.Platform.MachineID, Systems: r.Systems, Since: op.CreationTimestamp.UTC(),
+		PlatformCA: r.Platform.CA, ServerMachineID: r.Platform.MachineID, ServerArchitecture: runtime.GOARCH, Systems: r.Systems, Since: op.CreationTimestamp.UTC(),
 	}
 	if op.Spec.Parameters != nil {
 		in.Parameters = *op.Spec.Parameters
@@ -86,6 +89,9 @@ func (r *Reconciler) observe(ctx context.Context, op *v1alpha1.Operation) (stage
 	}
 	if in.Spec, in.Applied, err = r.wanted(ctx, op); err != nil {
 		return in, err
+	}
+	if op.Spec.Verb == v1alpha1.VerbDrill && in.Backup != nil && in.Backup.Status.File != nil {
+		in.Spec.Kubernetes.Version = in.Backup.Status.File.KubernetesVersion
 	}
 	if in.Grants, err = r.grants(ctx, op.Namespace); err != nil {
 		return in, err

@@ -47,6 +47,8 @@ type Input struct {
 	PlatformCA string
 	// ServerMachineID is /etc/machine-id of the server's own machine.
 	ServerMachineID string
+	// ServerArchitecture is that of the server's own machine, in Go's words.
+	ServerArchitecture string
 	// Secret names the Secret in slipway-system that holds the cluster's keys.
 	Secret string
 	// Systems are the operating systems that are supported.

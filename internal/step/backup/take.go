@@ -1,4 +1,4 @@
-// Package backup owns the step that takes a backup of a cluster.
+// Package backup owns the steps that take a backup of a cluster and prove that it can be brought back.
 // It must never write anything on the host: what is taken goes through the server to where backups are kept.
 package backup
 

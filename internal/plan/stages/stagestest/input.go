@@ -24,7 +24,7 @@ import (
 // Wanted gives the input of a cluster of one control plane and some workers that breaks no rule.
 func Wanted(workers int) stages.Input {
 	in := stages.Input{
-		Namespace: "dev", Name: "demo", UID: "uid-1", Secret: "cluster-demo", PlatformCA: "CERTIFICATE\n", ServerMachineID: "server",
+		Namespace: "dev", Name: "demo", UID: "uid-1", Secret: "cluster-demo", PlatformCA: "CERTIFICATE\n", ServerMachineID: "server", ServerArchitecture: "amd64",
 		Hosts: map[string]v1alpha1.Host{}, Claims: map[string]v1alpha1.HostClaimSpec{}, Platform: map[string]string{}, Bundle: Manifest(),
 		Grants:  []v1alpha1.GrantSpec{{Kind: v1alpha1.GrantHost, Name: v1alpha1.GrantEverything}, {Kind: v1alpha1.GrantBundle, Name: v1alpha1.GrantEverything}},
 		Systems: []stages.System{{ID: "debian", Versions: []string{"12", "13"}, KernelMin: "4.19", Tools: []string{"systemctl", "tar"}, AnyOf: [][]string{{"nft", "iptables"}}}},
