@@ -1,4 +1,4 @@
-// Package backup owns the command `slipway backup`: taking, listing and deleting backups, the places where they are kept
+// Package backup owns the command `slipway backup`: taking, proving, listing and deleting backups, the places where they are kept
 // and the schedules that take them. It must never read a backup itself: the server does.
 package backup
 
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -22,10 +23,10 @@ func New(deps output.Deps) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "backup",
 		Aliases: []string{"backups"},
-		Short:   "Take, list and delete backups of clusters, and say where they are kept and when they are taken",
+		Short:   "Take, prove, list and delete backups of clusters, and say where they are kept and when they are taken",
 	}
 	project := output.ProjectFlag(cmd)
-	return output.Noun(cmd, newCreate(deps, project), newList(deps, project), newDelete(deps, project), newLocation(deps), newSchedule(deps, project))
+	return output.Noun(cmd, newCreate(deps, project), newList(deps, project), newDelete(deps, project), newDrill(deps, project), newLocation(deps), newSchedule(deps, project))
 }
 
 const createExample = `  # where backups are kept, once, and lent to a project
@@ -84,20 +85,33 @@ func limit(ctx context.Context, timeout time.Duration) (context.Context, context
 
 // follow prints the progress of the operation that has the name of the backup.
 func follow(ctx context.Context, deps output.Deps, connection *output.Connection, b *v1alpha1.Backup) error {
-	follower := output.NewFollower(deps, connection)
-	op, err := follower.Follow(ctx, func(all []*v1alpha1.Operation) *v1alpha1.Operation {
+	op, err := followed(ctx, deps, connection, b.Name, "the end of backup "+b.Name)
+	if err != nil {
+		return err
+	}
+	if op.Status.Phase != v1alpha1.OperationSucceeded {
+		return failed(deps, connection, op)
+	}
+	_, err = fmt.Fprintf(deps.Streams.Out, "backup %s is kept in %s, taken in %s\n", b.Name, b.Spec.Location, output.Took(op))
+	return err
+}
+
+// followed prints the progress of an operation and gives it when it has ended; what is for people who stop waiting.
+func followed(ctx context.Context, deps output.Deps, connection *output.Connection, name, what string) (*v1alpha1.Operation, error) {
+	op, err := output.NewFollower(deps, connection).Follow(ctx, func(all []*v1alpha1.Operation) *v1alpha1.Operation {
 		if len(all) == 0 {
 			return nil
 		}
 		return all[0]
-	}, output.Named(b.Name))
+	}, output.Named(name))
 	if err != nil {
-		return connection.Left(err, op, "the end of backup "+b.Name)
+		return nil, connection.Left(err, op, what)
 	}
-	if op.Status.Phase == v1alpha1.OperationSucceeded {
-		_, err := fmt.Fprintf(deps.Streams.Out, "backup %s is kept in %s, taken in %s\n", b.Name, b.Spec.Location, output.Took(op))
-		return err
-	}
+	return op, nil
+}
+
+// failed says what went wrong.
+func failed(deps output.Deps, connection *output.Connection, op *v1alpha1.Operation) error {
 	if err := output.Failures(deps.Streams.Out, deps.Terminal, op.Status.Failures); err != nil {
 		return err
 	}
@@ -133,11 +147,14 @@ func newList(deps output.Deps, project *string) *cobra.Command {
 		if format.Machine() {
 			return output.PrintList(deps.Streams.Out, *format, &all, connection.Client.Scheme())
 		}
-		rows := [][]string{{"NAME", "CLUSTER", "LOCATION", "PHASE", "KUBERNETES", "BYTES", "AGE", "MESSAGE"}}
+		rows := [][]string{{"NAME", "CLUSTER", "LOCATION", "PHASE", "KUBERNETES", "BYTES", "AGE", "PROVEN", "MESSAGE"}}
 		for _, b := range all.Items {
 			version, size, message := "-", "-", "-"
 			if f := b.Status.File; f != nil {
 				version, size = f.KubernetesVersion, strconv.FormatInt(f.Bytes, 10)
+			}
+			if c := meta.FindStatusCondition(b.Status.Conditions, v1alpha1.BackupProven); c != nil && c.Status == metav1.ConditionFalse {
+				message = c.Message
 			}
 			if b.Status.Phase == v1alpha1.BackupFailed || b.DeletionTimestamp != nil {
 				message = b.Status.Message
@@ -146,7 +163,7 @@ func newList(deps output.Deps, project *string) *cobra.Command {
 			if b.DeletionTimestamp != nil {
 				phase = "Deleting"
 			}
-			rows = append(rows, []string{b.Name, b.Spec.Cluster, b.Spec.Location, phase, version, size, output.Age(deps.Clock(), b.CreationTimestamp), message})
+			rows = append(rows, []string{b.Name, b.Spec.Cluster, b.Spec.Location, phase, version, size, output.Age(deps.Clock(), b.CreationTimestamp), proven(&b, deps.Clock()), message})
 		}
 		return output.Table(deps.Streams.Out, "", rows...)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,14 +24,18 @@ func newSchedule(deps output.Deps, project *string) *cobra.Command {
 
 // timing is what the flags say of when a schedule runs.
 type timing struct {
-	cron, zone, at string
-	keep           int32
+	cron, zone, at, drill string
+	keep                  int32
 }
+
+// never takes the drills of a schedule away.
+const never = "never"
 
 func (t *timing) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&t.cron, "cron", "", `minute, hour, day of month, month, day of week, such as "30 2 * * *"`)
-	cmd.Flags().StringVar(&t.zone, "time-zone", "", "time zone of --cron, such as Asia/Shanghai (default UTC)")
+	cmd.Flags().StringVar(&t.zone, "time-zone", "", "time zone of --cron and --drill, such as Asia/Shanghai (default UTC)")
 	cmd.Flags().StringVar(&t.at, "at", "", "the time of the only run, such as 2027-01-31T02:30:00Z")
+	cmd.Flags().StringVar(&t.drill, "drill", "", "when the newest backup is proven by bringing it back aside, like --cron; never takes that away")
 	cmd.Flags().Int32Var(&t.keep, "keep", 0, "how many completed backups are kept; the oldest go first (default 7)")
 }
 
@@ -52,6 +57,9 @@ func (t *timing) set(spec *v1alpha1.BackupScheduleSpec) error {
 	if t.zone != "" {
 		spec.TimeZone = t.zone
 	}
+	if t.drill != "" {
+		spec.Drill = strings.TrimPrefix(t.drill, never)
+	}
 	if t.keep != 0 {
 		spec.Keep = t.keep
 	}
@@ -64,7 +72,7 @@ func newScheduleAdd(deps output.Deps, project *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "add NAME CLUSTER --location NAME (--cron TIME | --at TIME)",
 		Short:   "Take backups of a cluster by itself",
-		Example: `  slipway backup schedule add nightly demo --location local --cron "30 2 * * *" --time-zone Asia/Shanghai --keep 7`,
+		Example: `  slipway backup schedule add nightly demo --location local --cron "30 2 * * *" --time-zone Asia/Shanghai --keep 7 --drill "0 4 * * 0"`,
 		Args:    output.Args(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if location == "" || t.cron == "" && t.at == "" {
@@ -106,9 +114,9 @@ func newScheduleList(deps output.Deps, project *string) *cobra.Command {
 		if format.Machine() {
 			return output.PrintList(deps.Streams.Out, *format, &all, connection.Client.Scheme())
 		}
-		rows := [][]string{{"NAME", "CLUSTER", "LOCATION", "WHEN", "KEEP", "BACKUPS", "LAST", "NEXT", "STATE"}}
+		rows := [][]string{{"NAME", "CLUSTER", "LOCATION", "WHEN", "KEEP", "BACKUPS", "LAST", "NEXT", "NEXT DRILL", "STATE"}}
 		for _, s := range all.Items {
-			when, last, next, state := s.Spec.Cron+" "+s.Spec.TimeZone, "-", "-", "Unknown"
+			when, last, next, drill, state := s.Spec.Cron+" "+s.Spec.TimeZone, "-", "-", "-", "Unknown"
 			if s.Spec.At != nil {
 				when = "once " + s.Spec.At.UTC().Format(time.RFC3339)
 			}
@@ -118,10 +126,13 @@ func newScheduleList(deps output.Deps, project *string) *cobra.Command {
 			if s.Status.Next != nil {
 				next = s.Status.Next.UTC().Format(time.RFC3339)
 			}
+			if s.Status.NextDrill != nil {
+				drill = s.Status.NextDrill.UTC().Format(time.RFC3339)
+			}
 			if c := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.BackupScheduleReady); c != nil {
 				state = c.Reason
 			}
-			rows = append(rows, []string{s.Name, s.Spec.Cluster, s.Spec.Location, when, strconv.Itoa(int(s.Spec.Keep)), strconv.Itoa(int(s.Status.Backups)), last, next, state})
+			rows = append(rows, []string{s.Name, s.Spec.Cluster, s.Spec.Location, when, strconv.Itoa(int(s.Spec.Keep)), strconv.Itoa(int(s.Status.Backups)), last, next, drill, state})
 		}
 		return output.Table(deps.Streams.Out, "", rows...)
 	}
@@ -157,7 +168,7 @@ func newScheduleEdit(deps output.Deps, project *string) *cobra.Command {
 		Args:  output.Args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if t == (timing{}) {
-				return output.Usagef("cannot tell what to change: give --cron, --at, --time-zone or --keep")
+				return output.Usagef("cannot tell what to change: give --cron, --at, --time-zone, --drill or --keep")
 			}
 			return change(cmd.Context(), deps, *project, args[0], "changed", t.set)
 		},

@@ -4,15 +4,18 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"go.etcd.io/bbolt"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -21,6 +24,7 @@ import (
 
 	"slipway.dev/slipway/api/v1alpha1"
 	"slipway.dev/slipway/internal/backup"
+	"slipway.dev/slipway/internal/drill"
 	"slipway.dev/slipway/internal/fault"
 	"slipway.dev/slipway/internal/step"
 )
@@ -212,6 +216,67 @@ func TestSnapshot(t *testing.T) {
 	if left, err := os.ReadDir(w.scratch); err != nil || len(left) > 0 {
 		t.Errorf("%d snapshots are left, %v", len(left), err)
 	}
+}
+
+// drills plays drill.Runner.
+type drills struct {
+	job drill.Job
+	err error
+}
+
+func (d *drills) Run(_ context.Context, job drill.Job) (drill.Result, error) {
+	d.job = job
+	if _, err := io.Copy(io.Discard, job.Snapshot); err != nil {
+		return drill.Result{}, err
+	}
+	return drill.Result{Objects: job.Want.Total(), Resources: int64(len(job.Want.Objects))}, d.err
+}
+
+// TestDrill: what came of a drill is on record, and the last proof outlives a drill that fails.
+func TestDrill(t *testing.T) {
+	w := newWorld(t)
+	w.take()
+	runner := &drills{}
+	w.keeper.Drills, w.keeper.Version = runner, "v9"
+	run := func() error { return w.keeper.Drill(t.Context(), ref(), "op-1", step.DrillPrograms{}) }
+	if err := run(); err != nil {
+		t.Fatal(err)
+	}
+	if want := (backup.Tally{Revision: 9, Keys: 1, Objects: map[string]int64{"pods": 1}}); !cmp.Equal(want, runner.job.Want) {
+		t.Errorf("the drill looks for %+v, want %+v", runner.job.Want, want)
+	}
+	looks := func(reason string, status metav1.ConditionStatus) {
+		t.Helper()
+		b := w.look()
+		c := meta.FindStatusCondition(b.Status.Conditions, v1alpha1.BackupProven)
+		if c == nil || c.Status != status || b.Status.Proven == nil || b.Status.Proven.Version != "v9" || b.Status.Proven.Objects != 1 {
+			t.Errorf("%s: %+v, %+v", reason, c, b.Status.Proven)
+		}
+		if left, err := os.ReadDir(w.scratch); err != nil || len(left) > 0 {
+			t.Errorf("%s: %d snapshots are left, %v", reason, len(left), err)
+		}
+	}
+	looks("proven", metav1.ConditionTrue)
+	for drill, want := range map[string]bool{"op-1": true, "op-2": false} {
+		if got, err := w.keeper.Drilled(t.Context(), ref(), drill); err != nil || got != want {
+			t.Errorf("drill %s is on record: %t, %v", drill, got, err)
+		}
+	}
+	runner.err = errors.New("no space left on device")
+	if err := run(); err == nil {
+		t.Error("a drill that could not be done says nothing")
+	}
+	looks("a failure that is not the backup's", metav1.ConditionTrue)
+	runner.err = fault.NewTerminal(drill.ReasonUnproven, "", errors.New("3 pods are missing"))
+	if err := run(); err == nil {
+		t.Error("a backup that did not come back whole passes")
+	}
+	looks("a failure of the backup", metav1.ConditionFalse)
+	w.edit(func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
+	if err := run(); fault.ReasonOf(err) != step.ReasonBackupDamaged {
+		t.Errorf("a damaged file gives %v", err)
+	}
+	looks("a damaged file", metav1.ConditionFalse)
 }
 
 func (w *world) path() string { return filepath.Join(w.place, ref().Name) }

@@ -1,5 +1,5 @@
-// Package backupschedule owns the status of BackupSchedules: it makes Backups when their time has come and deletes those
-// that are too many. It must never take a backup itself, nor delete one that it did not make.
+// Package backupschedule owns the status of BackupSchedules: it makes Backups and drills when their time has come and deletes
+// Backups that are too many. It must never take a backup itself, nor delete one that it did not make.
 package backupschedule
 
 import (
@@ -57,6 +57,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	if err := r.drill(ctx, &s, own); err != nil {
+		return ctrl.Result{}, err
+	}
 	condition.Type, condition.ObservedGeneration = v1alpha1.BackupScheduleReady, s.Generation
 	meta.SetStatusCondition(&s.Status.Conditions, condition)
 	if err := r.prune(ctx, &s, own); err != nil {
@@ -68,10 +71,21 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 			return ctrl.Result{}, fmt.Errorf("cannot write the status of backup schedule %s: %w", s.Name, err)
 		}
 	}
-	if s.Status.Next == nil {
-		return ctrl.Result{}, nil
+	return ctrl.Result{RequeueAfter: wait(s.Status.Next, s.Status.NextDrill)}, nil
+}
+
+// wait gives how long it is until the first of several times; 0 when there is none.
+func wait(times ...*metav1.Time) time.Duration {
+	var first time.Duration
+	for _, t := range times {
+		if t == nil {
+			continue
+		}
+		if left := max(time.Until(t.Time), time.Millisecond); first == 0 || left < first {
+			first = left
+		}
 	}
-	return ctrl.Result{RequeueAfter: max(time.Until(s.Status.Next.Time), time.Millisecond)}, nil
+	return first
 }
 
 // backups lists what the schedule has made.
@@ -102,6 +116,11 @@ func (r *Reconciler) run(ctx context.Context, s *v1alpha1.BackupSchedule, own []
 	if err != nil {
 		return no(ReasonInvalid, err.Error())
 	}
+	if s.Spec.Drill != "" {
+		if _, err := times(s.Spec.Drill, s.Spec.TimeZone); err != nil {
+			return no(ReasonInvalid, "drill: "+err.Error())
+		}
+	}
 	now := time.Now()
 	// An edited schedule counts anew, and what was due while it was disabled is not made up for. What was due while the
 	// server stood still is: once.
@@ -111,7 +130,7 @@ func (r *Reconciler) run(ctx context.Context, s *v1alpha1.BackupSchedule, own []
 			return metav1.Condition{}, err
 		}
 	} else if due != nil && s.Status.ObservedGeneration == s.Generation {
-		return waits(s), nil
+		return waits(), nil
 	}
 	at := next(now)
 	if at.IsZero() {
@@ -121,15 +140,11 @@ func (r *Reconciler) run(ctx context.Context, s *v1alpha1.BackupSchedule, own []
 		return no(ReasonMissed, "its time has passed; give it another")
 	}
 	s.Status.Next = new(metav1.NewTime(at))
-	return waits(s), nil
+	return waits(), nil
 }
 
-func waits(s *v1alpha1.BackupSchedule) metav1.Condition {
-	message := "waits for its next run"
-	if s.Spec.Drill != "" {
-		message += "; this server does not do drills"
-	}
-	return metav1.Condition{Status: metav1.ConditionTrue, Reason: ReasonWaits, Message: message}
+func waits() metav1.Condition {
+	return metav1.Condition{Status: metav1.ConditionTrue, Reason: ReasonWaits, Message: "waits for its next run"}
 }
 
 // following gives a function for the first run after a time; zero means none.

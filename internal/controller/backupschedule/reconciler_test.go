@@ -113,6 +113,7 @@ func TestRuns(t *testing.T) {
 		"passed":      {"a time before the schedule was made", v1alpha1.BackupScheduleSpec{At: &metav1.Time{Time: time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)}}, 2, nil, ReasonMissed},
 		"disabled":    {"nothing at its time", v1alpha1.BackupScheduleSpec{Cron: "30 2 * * *", Enabled: new(bool)}, 2, nil, ReasonDisabled},
 		"bad zone":    {"said, not guessed", v1alpha1.BackupScheduleSpec{Cron: "30 2 * * *", TimeZone: "Mars/Olympus"}, 2, nil, ReasonInvalid},
+		"bad drill":   {"said, not guessed", v1alpha1.BackupScheduleSpec{Cron: "30 2 * * *", Drill: "99 2 * * *"}, 2, nil, ReasonInvalid},
 		"bad minutes": {"said, not guessed", v1alpha1.BackupScheduleSpec{Cron: "99 2 * * *"}, 2, nil, ReasonInvalid},
 	}
 	for name, c := range cases {
@@ -162,4 +163,48 @@ func TestMissed(t *testing.T) {
 func pass(d time.Duration) {
 	timer := time.NewTimer(d)
 	<-timer.C
+}
+
+// TestDrills: the newest backup is proven when that is due, once each time.
+func TestDrills(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, v1alpha1.BackupScheduleSpec{Cron: "30 2 * * *", Drill: "0 4 * * *", Keep: 7})
+		w.look()
+		for _, d := range []time.Duration{4*time.Hour - 90*time.Minute, 90 * time.Minute, 22*time.Hour + 30*time.Minute, 90 * time.Minute} {
+			pass(d)
+			w.look()
+			w.backups()
+			w.look()
+		}
+		var ops v1alpha1.OperationList
+		if err := w.client.List(t.Context(), &ops); err != nil {
+			t.Fatal(err)
+		}
+		proven := map[string]string{}
+		for _, op := range ops.Items {
+			if op.Spec.Verb != v1alpha1.VerbDrill || op.Spec.Cluster != "demo" {
+				t.Errorf("operation %s is to %s %s", op.Name, op.Spec.Verb, op.Spec.Cluster)
+			}
+			var b v1alpha1.Backup
+			if err := w.client.Get(t.Context(), client.ObjectKey{Namespace: "dev", Name: op.Spec.Parameters.Backup}, &b); err != nil {
+				t.Fatal(err)
+			}
+			proven[op.CreationTimestamp.UTC().Format("02 15:04")] = b.CreationTimestamp.UTC().Format("02 15:04")
+		}
+		if diff := cmp.Diff(map[string]string{"01 04:00": "01 02:30", "02 04:00": "02 02:30"}, proven); diff != "" {
+			t.Errorf("backups that were proven, by when (-want +got):\n%s", diff)
+		}
+		s, after := w.look()
+		if s.Status.LastDrill == nil || s.Status.LastDrill.At.UTC().Format("02 15:04") != "02 04:00" || after != 22*time.Hour+30*time.Minute {
+			t.Errorf("the last drill is %+v, the next look in %s", s.Status.LastDrill, after)
+		}
+		enabled := false
+		s.Spec.Enabled, s.Generation = &enabled, s.Generation+1
+		if err := w.client.Update(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		if s, _ := w.look(); s.Status.NextDrill != nil {
+			t.Error("a disabled schedule has another drill")
+		}
+	})
 }
