@@ -44,6 +44,33 @@ func away(name string) func(*stages.Input) {
 	})
 }
 
+// lose takes hosts out of the spec, as a person has confirmed.
+func lose(in *stages.Input, names ...string) {
+	in.Parameters.Lost = names
+	in.Spec = *in.Spec.DeepCopy()
+	in.Spec.ControlPlane.Hosts = slices.DeleteFunc(in.Spec.ControlPlane.Hosts, func(name string) bool { return slices.Contains(names, name) })
+}
+
+// replace puts a fresh machine in the place of a lost control plane.
+func replace(in *stages.Input, old, name, address string) {
+	in.Parameters.Lost = []string{old}
+	in.Spec = *in.Spec.DeepCopy()
+	in.Spec.ControlPlane.Hosts[slices.Index(in.Spec.ControlPlane.Hosts, old)] = name
+	in.Hosts[name], in.Platform[name] = stagestest.Bare(name, address), "192.0.2.1:8443"
+}
+
+// older makes the backup one of before an upgrade, and goes back to its version.
+func older(in *stages.Input) {
+	in.Backup.Status.File.KubernetesVersion = "v1.35.4"
+	in.Spec = *in.Spec.DeepCopy()
+	in.Spec.Kubernetes.Version = "v1.35.4"
+	in.Bundle.Name, in.Bundle.KubernetesVersion = "v1.35.4", "v1.35.4"
+}
+
+func endpoint(in *stages.Input) {
+	in.Spec.Endpoint.Host, in.Applied.Endpoint.Host = "192.0.2.200", "192.0.2.200"
+}
+
 func TestPlan(t *testing.T) {
 	cases := map[string]struct {
 		reason        string
@@ -52,7 +79,10 @@ func TestPlan(t *testing.T) {
 	}{
 		"one":         {"the smallest cluster", []string{"cp1"}, func(*stages.Input) {}},
 		"three":       {"every control plane gets the same data and its own name", []string{"cp1", "cp2", "cp3"}, func(*stages.Input) {}},
-		"lost":        {"a control plane that is gone is no member", []string{"cp1", "cp2", "cp3"}, func(in *stages.Input) { away("cp1")(in); in.Parameters.Lost = []string{"cp1"} }},
+		"lost":        {"a control plane that is gone is no member", []string{"cp1", "cp2", "cp3"}, func(in *stages.Input) { endpoint(in); away("cp1")(in); lose(in, "cp1") }},
+		"replaced":    {"a fresh machine in the place of a lost one", []string{"cp1", "cp2", "cp3"}, func(in *stages.Input) { endpoint(in); away("cp2")(in); replace(in, "cp2", "cp4", "192.0.2.50") }},
+		"rebuilt":     {"the only control plane burned down, and the new machine has its address", []string{"cp1"}, func(in *stages.Input) { replace(in, "cp1", "cp4", "192.0.2.20") }},
+		"older":       {"the snapshot before an upgrade is a way back", []string{"cp1", "cp2", "cp3"}, older},
 		"worker-away": {"a worker that is away holds nothing up", []string{"cp1"}, away("w1")},
 	}
 	for name, c := range cases {
@@ -102,11 +132,17 @@ func TestPlan_Refused(t *testing.T) {
 		want   string
 	}{
 		"missing":     {"there is nothing to bring back", func(in *stages.Input) { in.Backup = nil }, "there is no backup demo-manual-abc123"},
-		"other":       {"the objects are of another cluster", func(in *stages.Input) { in.Backup.Spec.Cluster = "other" }, "is of cluster other"},
+		"foreign":     {"the objects are of another cluster", func(in *stages.Input) { in.Backup.Spec.Cluster = "other" }, "is of cluster other"},
 		"failed":      {"it has no file", func(in *stages.Input) { in.Backup.Status.Phase = v1alpha1.BackupFailed }, "is not completed"},
 		"older":       {"its objects are of an API that no longer runs", func(in *stages.Input) { in.Backup.Status.File.KubernetesVersion = "v1.35.4" }, "was taken with Kubernetes v1.35.4 and the cluster runs v1.36.3"},
 		"not lent":    {"the location is of another project", func(in *stages.Input) { in.Grants = in.Grants[:2] }, "is not lent to project dev"},
 		"no bundle":   {"it holds the program that restores", func(in *stages.Input) { in.Bundle, in.BundleProblem = nil, "it is disabled" }, "it is disabled"},
+		"other":       {"two changes at once", func(in *stages.Input) { in.Spec.Network.PodCIDR = "10.1.0.0/16" }, "would change in more than"},
+		"third":       {"neither the version that runs nor that of the backup", func(in *stages.Input) { in.Spec.Kubernetes.Version = "v1.37.1" }, "it would run Kubernetes v1.37.1"},
+		"older away":  {"a node with a newer kubelet would come back", func(in *stages.Input) { older(in); away("w1")(in) }, "host w1: reachable"},
+		"lost stays":  {"a control plane that is gone is none", func(in *stages.Input) { in.Parameters.Lost = []string{"cp2"} }, "it is lost and stays in the spec"},
+		"unconfirmed": {"it may run with the old data", func(in *stages.Input) { lose(in, "cp3"); in.Parameters.Lost = nil }, "it would be taken out while it may run"},
+		"moved":       {"every kubelet would look for the API where nobody is", func(in *stages.Input) { replace(in, "cp1", "cp4", "192.0.2.50") }, "host cp4: endpoint"},
 		"unreachable": {"it might answer with the old data", away("cp2"), "host cp2: reachable: found no route to host"},
 		"all lost":    {"nothing is left to restore on", func(in *stages.Input) { in.Parameters.Lost = []string{"cp1", "cp2", "cp3"} }, "all its control planes are said to be lost"},
 	}

@@ -98,6 +98,18 @@ func (b *Builder) moveControlPlane(prefix string, back bool) []Call {
 	return prefixed(prefix, append(calls, Call{"etcd-manifest", manifests}, Call{"serve-with-etcd", serve}))
 }
 
+// Node puts the runtime and the kubelet of the bundle on a node that runs, and makes it run them. Nothing is asked of the API.
+func (b *Builder) Node(prefix string) []Call {
+	return prefixed(prefix, []Call{
+		{"runtime-files", b.files(step.RuntimeFiles, runtimePaths())},
+		{"containerd", b.containerd()},
+		{"containerd-runs", system.RunInstalled{Unit: containerd.Unit, Program: containerd.Program, After: step.RuntimeFiles}},
+		{"programs", b.files(step.KubernetesFiles, kubernetesPaths())},
+		{"kubelet-unit", kubelet.InstallUnit{}},
+		{"kubelet-runs", system.RunInstalled{Unit: kubelet.Unit, Program: kubelet.Program, After: step.KubernetesFiles}},
+	})
+}
+
 // MoveNode brings the runtime and the kubelet of a node to what the bundle holds. A node that is drained gets its pods
 // off first and may have some again at the end.
 func (b *Builder) MoveNode(prefix string, drain bool) []Call {
