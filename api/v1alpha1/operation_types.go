@@ -141,6 +141,8 @@ type OperationStatus struct {
 	Plan *PlanReference `json:"plan,omitempty"`
 	// Planned is the spec of the Cluster that the plan to create it was made from, where spec.wanted does not say.
 	Planned *ClusterSpec `json:"planned,omitempty"`
+	// Impact is what the plan does to a cluster that runs; nil for one that does not exist yet.
+	Impact *OperationImpact `json:"impact,omitempty"`
 	// Stage is the stage that runs, or ran last.
 	Stage string `json:"stage,omitempty"`
 	// Stages lists every stage in order.

@@ -83,6 +83,7 @@ func addControllers(ctx context.Context, s *parts, owner string, platform operat
 		"operation": func() error {
 			return operationcontroller.Setup(ctx, s.manager, operationcontroller.Deps{
 				Client: s.live, Engine: engine, Plans: s.blobs, Audit: s.audit, Log: log, Platform: platform, Systems: systems,
+				Cluster: func(namespace, name string) step.ClusterReader { return access.Connection(namespace, name) },
 				Bundle: func(ctx context.Context, version string) (*bundle.Manifest, string, error) {
 					return bundlecontroller.Usable(ctx, s.live, s.bundles, version)
 				},

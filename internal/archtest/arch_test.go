@@ -25,7 +25,7 @@ func rings() [][]string {
 		{"cmd/slipway", "test"},
 		{"internal/app"},
 		{"internal/controller/", "internal/gateway/", "internal/cli/"},
-		{"internal/gateway", "internal/operation/operationtest"},
+		{"internal/gateway", "internal/operation/operationtest", "internal/impact"},
 		{"internal/plan/", "internal/step/"},
 		{"internal/operation"},
 		{"internal/plan", "internal/cluster/"},

@@ -262,6 +262,7 @@ func doors() map[string]string {
 		"internal/host/ssh":                "what it is given (TestShell)",
 		"internal/operation":               "what steps give it, and the fence: the installation's own identity and a number",
 		"internal/operation/operationtest": "tests",
+		"internal/impact":                  "nothing: it makes texts of clusters safe to show",
 		"internal/plan/stages":             "nothing: it parses addresses",
 		"internal/step/kubevip":            step,
 		"internal/step":                    step,

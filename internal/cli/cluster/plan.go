@@ -155,6 +155,12 @@ func (p *planning) print(ctx context.Context, op *v1alpha1.Operation) error {
 		err = output.PrintValue(p.deps.Streams.Out, p.format, json.RawMessage(raw))
 	} else {
 		err = output.PrintPlan(p.deps.Streams.Out, p.deps.Terminal, view)
+		if err == nil && op.Status.Impact != nil {
+			_, err = fmt.Fprintln(p.deps.Streams.Out)
+		}
+		if err == nil {
+			err = output.PrintImpact(p.deps.Streams.Out, op.Status.Impact)
+		}
 	}
 	if err != nil {
 		return err

@@ -46,6 +46,14 @@ func show(deps output.Deps, connection *output.Connection, op *v1alpha1.Operatio
 	if err := output.Table(out, "", head(op)...); err != nil {
 		return err
 	}
+	if op.Status.Impact != nil {
+		if _, err := fmt.Fprintln(out); err != nil {
+			return err
+		}
+		if err := output.PrintImpact(out, op.Status.Impact); err != nil {
+			return err
+		}
+	}
 	if len(op.Status.Stages) > 0 {
 		if _, err := fmt.Fprintln(out); err != nil {
 			return err

@@ -22,9 +22,11 @@ import (
 	"slipway.dev/slipway/internal/bundle"
 	"slipway.dev/slipway/internal/fault"
 	"slipway.dev/slipway/internal/host"
+	"slipway.dev/slipway/internal/impact"
 	"slipway.dev/slipway/internal/operation"
 	"slipway.dev/slipway/internal/plan"
 	"slipway.dev/slipway/internal/plan/stages"
+	"slipway.dev/slipway/internal/step"
 )
 
 const (
@@ -48,6 +50,8 @@ type Deps struct {
 	Engine Engine
 	// Bundle gives what the bundle of a version holds, or the problem in words.
 	Bundle func(ctx context.Context, version string) (*bundle.Manifest, string, error)
+	// Cluster gives what asks a cluster; nil leaves impacts unknown.
+	Cluster func(namespace, name string) step.ClusterReader
 	// Plans keeps plans and previews.
 	Plans blob.Store
 	// Audit records that an operation began or ended; nil records nothing.
@@ -134,32 +138,50 @@ func (r *Reconciler) plan(ctx context.Context, op *v1alpha1.Operation) error {
 	if err != nil {
 		return err
 	}
-	needed, err := r.needsApproval(ctx, op)
+	return r.offer(ctx, op, p, from, hash, "planned: "+p.Summary)
+}
+
+// offer shows a plan as Planned, with its impact. One that waits for approval comes with its preview too. Both may take their
+// time, looking at the cluster and at every host, and then run beside the reconciler.
+func (r *Reconciler) offer(ctx context.Context, op *v1alpha1.Operation, p *plan.Plan, from *v1alpha1.ClusterSpec, hash, message string) error {
+	in, err := r.foreseen(ctx, op, p)
 	if err != nil {
 		return err
 	}
-	return r.offer(ctx, op, p, from, hash, needed, "planned: "+p.Summary)
-}
-
-// offer shows a plan as Planned. One that waits for approval comes with its preview, which looks at every host
-// and so runs beside the reconciler.
-func (r *Reconciler) offer(ctx context.Context, op *v1alpha1.Operation, p *plan.Plan, from *v1alpha1.ClusterSpec, hash string, needed bool, message string) error {
+	felt := in != nil && impact.Felt(p, in.Applied)
 	planned := func(ctx context.Context, op *v1alpha1.Operation) error {
+		var said *v1alpha1.OperationImpact
+		if in != nil {
+			said = new(impact.Of(*in))
+		}
 		return r.status(ctx, op, func(s *v1alpha1.OperationStatus) {
 			s.Phase = v1alpha1.OperationPlanned
 			s.Attempt = op.Spec.Attempt
 			s.Plan, s.Planned = &v1alpha1.PlanReference{Hash: hash, Summary: p.Summary}, from
+			s.Impact = said
 			s.Message = message
 			s.Failures, s.FinishedAt = nil, nil
 			s.Progress = v1alpha1.Progress{Steps: int32(p.Steps()), Summary: fmt.Sprintf("0/%d", p.Steps())}
 		})
 	}
-	if !needed || op.Spec.ApprovedPlan == hash {
+	needed, err := r.needsApproval(ctx, op)
+	if err != nil {
+		return err
+	}
+	preview := needed && op.Spec.ApprovedPlan != hash
+	if !felt && !preview {
 		return planned(ctx, op)
 	}
 	copied := op.DeepCopy()
 	r.runs.start(copied, func(ctx context.Context, _ <-chan struct{}) {
-		err := r.preview(because(ctx, copied), copied, p)
+		ctx = because(ctx, copied)
+		if felt {
+			r.look(ctx, in)
+		}
+		var err error
+		if preview {
+			err = r.preview(ctx, copied, p)
+		}
 		if err == nil {
 			err = planned(ctx, copied)
 		}
@@ -216,7 +238,7 @@ func (r *Reconciler) approveAndStart(ctx context.Context, op *v1alpha1.Operation
 		return ctrl.Result{}, err
 	}
 	if hash != op.Status.Plan.Hash {
-		return ctrl.Result{}, r.offer(ctx, op, p, from, hash, needed, "the hosts have changed since the last plan: read this one")
+		return ctrl.Result{}, r.offer(ctx, op, p, from, hash, "the hosts have changed since the last plan: read this one")
 	}
 	if needed && op.Spec.Verb == v1alpha1.VerbDelete {
 		if err := r.deleteCluster(ctx, op); err != nil {

@@ -28,6 +28,7 @@ import (
 	"slipway.dev/slipway/internal/operation"
 	"slipway.dev/slipway/internal/plan"
 	"slipway.dev/slipway/internal/plan/stages"
+	"slipway.dev/slipway/internal/step"
 )
 
 // engine stands in for the real one: it writes what the real one writes, and ends at once unless told otherwise.
@@ -97,6 +98,8 @@ type world struct {
 	stop   context.CancelFunc
 
 	reconcile *Reconciler
+	// managed is what clusters say of themselves; nil where none can be asked.
+	managed step.ClusterReader
 	// bundle is the problem of the bundle, "" when it can be used.
 	bundle string
 	// creating is called before an object is stored, and its error is the answer.
@@ -157,6 +160,7 @@ func (w *world) restart() {
 	w.stop = stop
 	w.reconcile = New(ctx, Deps{
 		Client: w.client, Engine: w.engine, Plans: w.plans, Log: slog.New(slog.DiscardHandler),
+		Cluster: func(string, string) step.ClusterReader { return managedBy{w} },
 		Bundle: func(context.Context, string) (*bundle.Manifest, string, error) {
 			if w.bundle != "" {
 				return nil, w.bundle, nil
