@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -32,6 +33,7 @@ type Cluster struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.workerPools) || self.workerPools.all(p, p.hosts.all(h, !(h in self.controlPlane.hosts)))",message="a host is either a control plane or a worker"
 // +kubebuilder:validation:XValidation:rule="!has(self.workerPools) || self.workerPools.all(p, self.workerPools.exists_one(q, q.name == p.name))",message="worker pools need different names"
 // +kubebuilder:validation:XValidation:rule="self.controlPlane.hosts.size() == 1 || (has(self.endpoint) && has(self.endpoint.host) && self.endpoint.host.size() > 0)",message="several control planes need endpoint.host: an address that survives the loss of any, by endpoint.provider KubeVIP or by a load balancer of yours"
+// +kubebuilder:validation:XValidation:rule="!has(self.network) || !has(self.network.nodePortRange) || !has(self.endpoint) || !has(self.endpoint.port) || self.endpoint.port < int(self.network.nodePortRange.split('-')[0]) || self.endpoint.port > int(self.network.nodePortRange.split('-')[1])",message="endpoint.port is in network.nodePortRange"
 type ClusterSpec struct {
 	Kubernetes KubernetesSpec `json:"kubernetes"`
 	// ControlPlane runs etcd and the API server.
@@ -157,16 +159,23 @@ type EndpointSpec struct {
 	// +kubebuilder:validation:Maximum=29999
 	// +optional
 	Port int32 `json:"port,omitempty"`
-	// CertSANs are more IPs and names that the API server's certificate is valid for.
+	// CertSANs are more IPs and names that the API server's certificate is valid for. A change makes that certificate anew on
+	// one control plane after another; nothing restarts.
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MaxLength=253
 	// +kubebuilder:validation:items:Pattern=`^(\*\.)?[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?$`
 	// +listType=set
 	// +optional
 	CertSANs []string `json:"certSANs,omitempty"`
+	// ExternalAddress is the IPv4 address by which clients outside reach the API server, where something in front translates
+	// it: the API server's certificate is valid for it too. A change makes that certificate anew; nothing restarts.
+	// +kubebuilder:validation:MaxLength=15
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || (isIP(self) && ip(self).family() == 4)",message="externalAddress must be an IPv4 address such as 198.51.100.7"
+	// +optional
+	ExternalAddress string `json:"externalAddress,omitempty"`
 }
 
-// NetworkSpec is the cluster network. Nothing of it can change after creation.
+// NetworkSpec is the cluster network. Its CIDRs, CNI and backend cannot change after creation.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.podCIDR) == has(oldSelf.podCIDR) && has(self.serviceCIDR) == has(oldSelf.serviceCIDR) && (!has(self.podCIDR) || self.podCIDR == oldSelf.podCIDR) && (!has(self.serviceCIDR) || self.serviceCIDR == oldSelf.serviceCIDR)",message="the CIDRs of a cluster cannot change"
 // +kubebuilder:validation:XValidation:rule="!has(self.podCIDR) || !has(self.serviceCIDR) || !isCIDR(self.podCIDR) || !isCIDR(self.serviceCIDR) || !(cidr(self.podCIDR).containsCIDR(cidr(self.serviceCIDR)) || cidr(self.serviceCIDR).containsCIDR(cidr(self.podCIDR)))",message="podCIDR and serviceCIDR overlap"
@@ -195,10 +204,19 @@ type NetworkSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="the flannel backend of a cluster cannot change"
 	// +optional
 	FlannelBackend string `json:"flannelBackend,omitempty"`
-	// KubeProxyMode is nftables or iptables. Default: nftables where every host has it, else iptables.
+	// KubeProxyMode is nftables or iptables. Default: nftables where every host has it, else iptables. A change restarts
+	// kube-proxy, one node after another.
 	// +kubebuilder:validation:Enum="";nftables;iptables
 	// +optional
 	KubeProxyMode string `json:"kubeProxyMode,omitempty"`
+	// NodePortRange is where Services of type NodePort get their ports, FROM-TO, 11000 or above: Kubernetes' own default is
+	// 30000-32767. A change restarts the API servers, one after another; ports that Services have stay.
+	// +kubebuilder:default="30000-32767"
+	// +kubebuilder:validation:MaxLength=11
+	// +kubebuilder:validation:Pattern=`^[1-9][0-9]{4}-[1-9][0-9]{4}$`
+	// +kubebuilder:validation:XValidation:rule="int(self.split('-')[0]) >= 11000 && int(self.split('-')[0]) <= int(self.split('-')[1]) && int(self.split('-')[1]) <= 65535",message="nodePortRange must be FROM-TO within 11000-65535, such as 30000-32767"
+	// +optional
+	NodePortRange string `json:"nodePortRange,omitempty"`
 }
 
 // RuntimeSpec is the container runtime.
@@ -210,16 +228,114 @@ type RuntimeSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="the runtime's data directory cannot change"
 	// +optional
 	DataDir string `json:"dataDir,omitempty"`
+	// RegistryMirrors say where images of a registry are looked for before the registry itself is asked, on every node. A
+	// change restarts nothing.
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=map
+	// +listMapKey=registry
+	// +optional
+	RegistryMirrors []RegistryMirror `json:"registryMirrors,omitempty"`
 }
 
-// ComponentsSpec tunes the components of the control plane.
+// RegistryMirror names other places for the images of one registry.
+type RegistryMirror struct {
+	// Registry is HOST or HOST:PORT, as in the names of images; docker.io for names without one.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$`
+	Registry string `json:"registry"`
+	// Endpoints are the URLs that are asked, in this order.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:MaxLength=512
+	// +kubebuilder:validation:items:Pattern=`^https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?(/[A-Za-z0-9._-]+)*$`
+	// +listType=set
+	Endpoints []string `json:"endpoints"`
+}
+
+// ComponentsSpec tunes the components of Kubernetes.
 type ComponentsSpec struct {
+	// LogLevel is how much kube-apiserver, kube-controller-manager, kube-scheduler and kube-proxy log: a larger number is more,
+	// and takes more space. A change restarts all four, one node after another.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=10
+	// +optional
+	LogLevel int32 `json:"logLevel,omitempty"`
+	// +kubebuilder:default={}
+	// +optional
+	APIServer APIServerSpec `json:"apiServer,omitempty"`
+	// +kubebuilder:default={}
+	// +optional
+	Kubelet KubeletSpec `json:"kubelet,omitempty"`
 	// +kubebuilder:default={}
 	// +optional
 	Etcd EtcdSpec `json:"etcd,omitempty"`
 	// +kubebuilder:default={}
 	// +optional
 	Certificates CertificatesSpec `json:"certificates,omitempty"`
+}
+
+// APIServerSpec tunes the API servers.
+type APIServerSpec struct {
+	// +kubebuilder:default={}
+	// +optional
+	Audit AuditSpec `json:"audit,omitempty"`
+}
+
+// AuditSpec tunes the audit log of the API servers, which is /var/log/kubernetes/audit/audit.log on each control plane. A
+// change restarts the API servers, one after another, where audit is on before or after it.
+type AuditSpec struct {
+	// Enabled turns the log on.
+	// +optional
+	Enabled bool `json:"enabled,omitempty"`
+	// Policy is a Policy of audit.k8s.io/v1 in YAML. Default: who did what to which object, without contents, and without
+	// the questions that components ask all the time.
+	// +kubebuilder:validation:MaxLength=12288
+	// +optional
+	Policy string `json:"policy,omitempty"`
+	// MaxAge is for how many days a file is kept; 0 means that age does not matter.
+	// +kubebuilder:default=7
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=30
+	// +optional
+	MaxAge *int32 `json:"maxAge,omitempty"`
+	// MaxSize is how large a file becomes before another is begun, in megabytes.
+	// +kubebuilder:default=1
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=200
+	// +optional
+	MaxSize int32 `json:"maxSize,omitempty"`
+	// MaxBackup is how many files are kept.
+	// +kubebuilder:default=100
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	// +optional
+	MaxBackup int32 `json:"maxBackup,omitempty"`
+}
+
+// KubeletSpec tunes the kubelets.
+type KubeletSpec struct {
+	// KubeReserved is kept from pods for the kubelet and the container runtime. A change restarts the kubelets, one control
+	// plane after another and then the workers; pods run on.
+	// +kubebuilder:default={}
+	// +optional
+	KubeReserved ReservedSpec `json:"kubeReserved,omitempty"`
+	// SystemReserved is kept from pods for the operating system. A change restarts as one of KubeReserved does.
+	// +kubebuilder:default={}
+	// +optional
+	SystemReserved ReservedSpec `json:"systemReserved,omitempty"`
+}
+
+// ReservedSpec is a share of each node.
+type ReservedSpec struct {
+	// +kubebuilder:default="100m"
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity('0')) >= 0 && quantity(string(self)).compareTo(quantity('64')) <= 0",message="cpu must be 0 to 64"
+	// +optional
+	CPU *resource.Quantity `json:"cpu,omitempty"`
+	// +kubebuilder:default="128Mi"
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity('0')) >= 0 && quantity(string(self)).compareTo(quantity('256Gi')) <= 0",message="memory must be 0 to 256Gi"
+	// +optional
+	Memory *resource.Quantity `json:"memory,omitempty"`
 }
 
 // CertificatesSpec tunes the certificates of the control plane, those of its authorities not among them.
@@ -255,6 +371,26 @@ type HostSetupSpec struct {
 	// DisableSwap turns swap off, now and after a reboot.
 	// +optional
 	DisableSwap bool `json:"disableSwap,omitempty"`
+	// HostRecords are lines for /etc/hosts of every node. A change restarts nothing.
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=map
+	// +listMapKey=address
+	// +optional
+	HostRecords []HostRecord `json:"hostRecords,omitempty"`
+}
+
+// HostRecord gives an address names, as a line of /etc/hosts does.
+type HostRecord struct {
+	// +kubebuilder:validation:MaxLength=45
+	// +kubebuilder:validation:XValidation:rule="isIP(self)",message="address must be an IP such as 192.168.2.2"
+	Address string `json:"address"`
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	// +listType=set
+	Names []string `json:"names"`
 }
 
 // ClusterState is the state of a cluster in one word.

@@ -11,6 +11,7 @@ func TestTemplatesSayWhatClustersSay(t *testing.T) {
 		"Recycle": "it is a moment in the life of one cluster",
 		"Hosts":   "templates have Count",
 		"Host":    "the address belongs to one cluster", "CertSANs": "the names belong to one cluster",
+		"ExternalAddress": "the address belongs to one cluster",
 	}
 	for _, pair := range [][2]any{
 		{ClusterSpec{}, ClusterTemplateSpec{}}, {ControlPlaneSpec{}, TemplateControlPlane{}},

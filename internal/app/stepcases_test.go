@@ -39,7 +39,7 @@ const (
 
 func stepCases() map[string]stepCase {
 	all := map[string]stepCase{}
-	for _, cases := range []map[string]stepCase{systemCases(), runtimeCases(), precheckCases(), resetCases(), networkCases(), nodeCases(), kubeadmCases(), etcdCases(), restoreCases(), upgradeCases(), renewCases(), stopCases()} {
+	for _, cases := range []map[string]stepCase{systemCases(), runtimeCases(), precheckCases(), resetCases(), networkCases(), nodeCases(), kubeadmCases(), etcdCases(), restoreCases(), upgradeCases(), renewCases(), stopCases(), settingsCases()} {
 		maps.Copy(all, cases)
 	}
 	return all

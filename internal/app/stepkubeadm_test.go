@@ -40,6 +40,12 @@ var authorities = sync.OnceValue(func() map[string]authority {
 			panic(err)
 		}
 		all[name] = authority{ca.CertPEM(), ca.KeyPEM(), leaf, key}
+		if name == "right" {
+			if leaf, key, err = ca.Issue(pki.Template{CommonName: "leaf", IPs: ips}); err != nil {
+				panic(err)
+			}
+			all["unnamed"] = authority{ca.CertPEM(), ca.KeyPEM(), leaf, key}
+		}
 	}
 	return all
 })

@@ -52,6 +52,7 @@ func exceptions() map[string]string {
 		"internal/plan/restore internal/step/":                "a plan verb lists the steps it plans",
 		"internal/plan/scale internal/step/":                  "a plan verb lists the steps it plans",
 		"internal/plan/upgrade internal/step/":                "a plan verb lists the steps it plans",
+		"internal/plan/configure internal/step/":              "a plan verb lists the steps it plans",
 		"internal/plan/renew internal/step/":                  "a plan verb lists the steps it plans",
 		"internal/plan/stop internal/step/":                   "a plan verb lists the steps it plans",
 		"internal/plan/start internal/step/":                  "a plan verb lists the steps it plans",

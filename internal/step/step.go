@@ -98,6 +98,8 @@ const (
 	BeforeSwaps = BeforeDir + "/swaps"
 	// BeforeSELinux keeps where SELinux was enforcing: SELinuxLive, its configuration file, or both, one a line.
 	BeforeSELinux = BeforeDir + "/selinux"
+	// KubeletRestart is there while a kubelet runs with a configuration that was replaced.
+	KubeletRestart = StateDir + "/kubelet-restart"
 	// SELinuxLive is the kernel's own switch.
 	SELinuxLive = "/sys/fs/selinux/enforce"
 	// SwapComment is in front of a line of /etc/fstab that was turned off.

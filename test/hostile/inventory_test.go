@@ -78,8 +78,7 @@ const (
 // stepStrings says for every string of every step where it comes from: one of the words above, or KIND PATH of what
 // people write.
 func stepStrings() map[string]string {
-	const settings = "kubeadm.configure/v1 .settings"
-	return map[string]string{
+	all := map[string]string{
 		"backup.drill/v1 .backup.project":                 constant,
 		"backup.drill/v1 .backup.name":                    constant,
 		"backup.drill/v1 .drill":                          minted,
@@ -110,6 +109,11 @@ func stepStrings() map[string]string {
 		"containerd.configure/v1 .ca":                     minted,
 		"containerd.configure/v1 .token.name":             minted,
 		"containerd.configure/v1 .token.key":              constant,
+		"containerd.mirrors/v1 .registries[].name":        "Cluster .spec.runtime.registryMirrors[].registry",
+		"containerd.mirrors/v1 .registries[].endpoints[]": "Cluster .spec.runtime.registryMirrors[].endpoints[]",
+		"containerd.mirrors/v1 .gone[]":                   "Cluster .spec.runtime.registryMirrors[].registry",
+		"containerd.mirrors/v1 .token.name":               minted,
+		"containerd.mirrors/v1 .token.key":                constant,
 		"containerd.pin-images/v1 .images[].name":         ofBundle,
 		"containerd.pin-images/v1 .images[].digest":       ofBundle,
 		"containerd.pin-images/v1 .images[].architecture": ofBundle,
@@ -120,17 +124,12 @@ func stepStrings() map[string]string {
 		"kubeadm.allow-join/v1 .token.name":               minted,
 		"kubeadm.allow-join/v1 .token.key":                constant,
 		"kubeadm.certificates/v1 .sans[]":                 "Cluster .spec.endpoint.certSANs[]",
-		settings + ".name":                                "Cluster .metadata.name",
-		settings + ".version":                             "Cluster .spec.kubernetes.version",
-		settings + ".endpoint":                            "Cluster .spec.endpoint.host",
-		settings + ".podCIDR":                             "Cluster .spec.network.podCIDR",
-		settings + ".serviceCIDR":                         "Cluster .spec.network.serviceCIDR",
-		settings + ".dnsDomain":                           "Cluster .spec.kubernetes.dnsDomain",
-		settings + ".certSANs[]":                          "Cluster .spec.endpoint.certSANs[]",
-		settings + ".etcdTag":                             ofBundle,
-		settings + ".etcdDataDir":                         "Cluster .spec.components.etcd.dataDir",
-		settings + ".dnsTag":                              ofBundle,
-		settings + ".proxyMode":                           "Cluster .spec.network.kubeProxyMode",
+		"kubeadm.certificates/v1 .unwanted[]":             "Cluster .spec.endpoint.certSANs[]",
+		"kubeadm.serve-settings/v1 .sans[]":               "Cluster .spec.endpoint.certSANs[]",
+		"kubeadm.serve-settings/v1 .unwanted[]":           "Cluster .spec.endpoint.certSANs[]",
+		"kubeadm.restart-proxy/v1 .change":                minted,
+		"system.host-records/v1 .records[].address":       "Cluster .spec.hostSetup.hostRecords[].address",
+		"system.host-records/v1 .records[].names[]":       "Cluster .spec.hostSetup.hostRecords[].names[]",
 		"kubeadm.configure/v1 .token.name":                minted,
 		"kubeadm.configure/v1 .token.key":                 constant,
 		"kubeadm.configure/v1 .ca.name":                   minted,
@@ -195,6 +194,34 @@ func stepStrings() map[string]string {
 		"system.kernel/v1 .remember[]":                    constant,
 		"system.time-servers/v1 .servers[]":               "Setting .spec.ntp.servers[].address",
 	}
+	for _, of := range []string{"kubeadm.configure/v1", "kubeadm.proxy/v1", "kubeadm.upload-config/v1"} {
+		settingStrings(all, of+" .settings")
+	}
+	for _, of := range []string{"kubeadm.manifests/v1", "kubeadm.serve-settings/v1"} {
+		componentStrings(all, of+" .components")
+	}
+	return all
+}
+
+// componentStrings says it for the components of the control plane, and settingStrings for all settings, which several
+// steps hold.
+func componentStrings(all map[string]string, of string) {
+	all[of+".nodePortRange"] = "Cluster .spec.network.nodePortRange"
+	all[of+".audit.policy"] = "Cluster .spec.components.apiServer.audit.policy"
+}
+
+func settingStrings(all map[string]string, of string) {
+	for path, origin := range map[string]string{
+		".name": "Cluster .metadata.name", ".version": "Cluster .spec.kubernetes.version", ".endpoint": "Cluster .spec.endpoint.host",
+		".podCIDR": "Cluster .spec.network.podCIDR", ".serviceCIDR": "Cluster .spec.network.serviceCIDR", ".dnsDomain": "Cluster .spec.kubernetes.dnsDomain",
+		".certSANs[]": "Cluster .spec.endpoint.certSANs[]", ".etcdTag": ofBundle, ".etcdDataDir": "Cluster .spec.components.etcd.dataDir", ".dnsTag": ofBundle,
+		".proxyMode": "Cluster .spec.network.kubeProxyMode",
+		// Quantities are numbers, printed anew.
+		".kubeReserved{key}": constant, ".kubeReserved{}": constant, ".systemReserved{key}": constant, ".systemReserved{}": constant,
+	} {
+		all[of+path] = origin
+	}
+	componentStrings(all, of+".components")
 }
 
 // targetStrings says it for what a plan holds of each host.

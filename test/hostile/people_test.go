@@ -3,6 +3,7 @@ package hostile
 import (
 	"regexp"
 
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"slipway.dev/slipway/api/v1alpha1"
@@ -40,12 +41,22 @@ func goodSpec() v1alpha1.ClusterSpec {
 		ControlPlane: v1alpha1.ControlPlaneSpec{Hosts: []string{"cp1"}},
 		WorkerPools: []v1alpha1.WorkerPool{{Name: "general", Hosts: []string{"w1", "w2"}, Labels: map[string]string{"marker-k.example/zone": "marker-v", "pool": "any"},
 			Taints: []v1alpha1.Taint{{Key: "marker-t.example/only", Value: "marker-w", Effect: "NoSchedule"}, {Key: "other", Effect: "NoExecute"}}}},
-		Endpoint:   v1alpha1.EndpointSpec{Host: "marker-e.example.org", Port: 6443, CertSANs: []string{"marker-s.example.org", "198.51.100.7"}},
-		Network:    v1alpha1.NetworkSpec{PodCIDR: "172.27.0.0/16", ServiceCIDR: "10.97.0.0/16", CNI: "flannel", KubeProxyMode: "nftables"},
-		Runtime:    v1alpha1.RuntimeSpec{DataDir: "/srv/marker-r/containerd"},
-		Components: v1alpha1.ComponentsSpec{Etcd: v1alpha1.EtcdSpec{DataDir: "/srv/marker-c/etcd"}},
+		Endpoint: v1alpha1.EndpointSpec{Host: "marker-e.example.org", Port: 6443, CertSANs: []string{"marker-s.example.org", "198.51.100.7"}, ExternalAddress: "198.51.100.99"},
+		Network:  v1alpha1.NetworkSpec{PodCIDR: "172.27.0.0/16", ServiceCIDR: "10.97.0.0/16", CNI: "flannel", KubeProxyMode: "nftables", NodePortRange: "31007-32007"},
+		Runtime: v1alpha1.RuntimeSpec{DataDir: "/srv/marker-r/containerd",
+			RegistryMirrors: []v1alpha1.RegistryMirror{{Registry: "marker-h.example:5000", Endpoints: []string{"https://marker-i.example/hub", "http://192.0.2.77"}}}},
+		Components: v1alpha1.ComponentsSpec{Etcd: v1alpha1.EtcdSpec{DataDir: "/srv/marker-c/etcd"}, APIServer: v1alpha1.APIServerSpec{Audit: v1alpha1.AuditSpec{Enabled: true, Policy: goodPolicy}},
+			Kubelet: v1alpha1.KubeletSpec{KubeReserved: defaultShare(), SystemReserved: defaultShare()}},
+		HostSetup: v1alpha1.HostSetupSpec{HostRecords: []v1alpha1.HostRecord{{Address: "192.0.2.88", Names: []string{"marker-j.example", "other"}}}},
 	}
 }
+
+// defaultShare is what the API puts where nothing is said.
+func defaultShare() v1alpha1.ReservedSpec {
+	return v1alpha1.ReservedSpec{CPU: new(resource.MustParse("100m")), Memory: new(resource.MustParse("128Mi"))}
+}
+
+const goodPolicy = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: Metadata\n"
 
 // said is one string that people can write.
 type said struct {
@@ -105,6 +116,20 @@ func people() []said {
 		{kind: "Cluster", path: ".spec.endpoint.host", good: "marker-e.example.org", set: spec(func(s *v1alpha1.ClusterSpec, v string) { s.Endpoint.Host = v }), object: cluster,
 			harmless: regexp.MustCompile(`\A([A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?)?\z`), rendered: true},
 		{kind: "Cluster", path: ".spec.endpoint.certSANs[]", good: "marker-s.example.org", set: spec(func(s *v1alpha1.ClusterSpec, v string) { s.Endpoint.CertSANs[0] = v }), object: cluster, harmless: address, rendered: true},
+		{kind: "Cluster", path: ".spec.endpoint.externalAddress", good: "198.51.100.99", set: spec(func(s *v1alpha1.ClusterSpec, v string) { s.Endpoint.ExternalAddress = v }), object: cluster,
+			harmless: regexp.MustCompile(`\A[0-9.]*\z`), rendered: true},
+		{kind: "Cluster", path: ".spec.network.nodePortRange", good: "31007-32007", set: spec(func(s *v1alpha1.ClusterSpec, v string) { s.Network.NodePortRange = v }), object: cluster,
+			harmless: regexp.MustCompile(`\A[0-9]{5}-[0-9]{5}\z`)},
+		{kind: "Cluster", path: ".spec.runtime.registryMirrors[].registry", good: "marker-h.example:5000", set: spec(func(s *v1alpha1.ClusterSpec, v string) { s.Runtime.RegistryMirrors[0].Registry = v }), object: cluster,
+			harmless: regexp.MustCompile(`\A[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?\z`), rendered: true},
+		{kind: "Cluster", path: ".spec.runtime.registryMirrors[].endpoints[]", good: "https://marker-i.example/hub", set: spec(func(s *v1alpha1.ClusterSpec, v string) { s.Runtime.RegistryMirrors[0].Endpoints[0] = v }), object: cluster,
+			harmless: regexp.MustCompile(`\Ahttps?://[A-Za-z0-9.:/_-]+\z`), rendered: true},
+		{kind: "Cluster", path: ".spec.components.apiServer.audit.policy", good: goodPolicy, set: spec(func(s *v1alpha1.ClusterSpec, v string) { s.Components.APIServer.Audit.Policy = v }), object: cluster,
+			reason: "the plan refuses what is no audit policy; it is the whole content of a file of its own"},
+		{kind: "Cluster", path: ".spec.hostSetup.hostRecords[].address", good: "192.0.2.88", set: spec(func(s *v1alpha1.ClusterSpec, v string) { s.HostSetup.HostRecords[0].Address = v }), object: cluster,
+			harmless: regexp.MustCompile(`\A[0-9A-Fa-f.:]+\z`), rendered: true},
+		{kind: "Cluster", path: ".spec.hostSetup.hostRecords[].names[]", good: "marker-j.example", set: spec(func(s *v1alpha1.ClusterSpec, v string) { s.HostSetup.HostRecords[0].Names[0] = v }), object: cluster,
+			harmless: regexp.MustCompile(`\A[a-z0-9.-]+\z`), rendered: true},
 		{kind: "Cluster", path: ".spec.network.podCIDR", good: "172.27.0.0/16", set: spec(func(s *v1alpha1.ClusterSpec, v string) { s.Network.PodCIDR = v }), object: cluster, harmless: network, rendered: true},
 		{kind: "Cluster", path: ".spec.network.serviceCIDR", good: "10.97.0.0/16", set: spec(func(s *v1alpha1.ClusterSpec, v string) { s.Network.ServiceCIDR = v }), object: cluster, harmless: network},
 		{kind: "Cluster", path: ".spec.network.cni", good: "flannel", set: spec(func(s *v1alpha1.ClusterSpec, v string) { s.Network.CNI = v }), object: cluster, harmless: regexp.MustCompile(`\Aflannel\z`)},

@@ -17,6 +17,8 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
+
+	"slipway.dev/slipway/internal/step"
 )
 
 // leaf is one value that somebody on a host reads: where it is, of what type, and what it says.
@@ -67,6 +69,10 @@ func (s *shape) file(name string, content []byte) error {
 	where, kind := "file "+name, path.Ext(name)
 	if strings.HasPrefix(name, "/etc/kubernetes/") && kind == ".conf" {
 		kind = ".yaml" // a kubeconfig
+	}
+	if name == step.HostsPath {
+		s.lines(where, content)
+		return nil
 	}
 	switch kind {
 	case ".toml":

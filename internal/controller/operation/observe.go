@@ -20,6 +20,7 @@ import (
 	"slipway.dev/slipway/internal/operation"
 	"slipway.dev/slipway/internal/plan"
 	"slipway.dev/slipway/internal/plan/backup"
+	"slipway.dev/slipway/internal/plan/configure"
 	"slipway.dev/slipway/internal/plan/create"
 	"slipway.dev/slipway/internal/plan/delete"
 	"slipway.dev/slipway/internal/plan/drill"
@@ -40,10 +41,11 @@ func planners() map[v1alpha1.Verb]func(stages.Input) (*plan.Plan, error) {
 		v1alpha1.VerbScale:   scale.Plan,
 		v1alpha1.VerbUpgrade: upgrade.Plan,
 		v1alpha1.VerbBackup:  backup.Plan, v1alpha1.VerbRestore: restore.Plan,
-		v1alpha1.VerbDrill: drill.Plan,
-		v1alpha1.VerbRenew: renew.Plan,
-		v1alpha1.VerbStop:  stop.Plan,
-		v1alpha1.VerbStart: start.Plan,
+		v1alpha1.VerbDrill:     drill.Plan,
+		v1alpha1.VerbConfigure: configure.Plan,
+		v1alpha1.VerbRenew:     renew.Plan,
+		v1alpha1.VerbStop:      stop.Plan,
+		v1alpha1.VerbStart:     start.Plan,
 	}
 }
 

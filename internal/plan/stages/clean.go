@@ -6,6 +6,7 @@ import (
 
 	"slipway.dev/slipway/api/v1alpha1"
 	"slipway.dev/slipway/internal/step/bundlefile"
+	"slipway.dev/slipway/internal/step/kubeadm"
 	"slipway.dev/slipway/internal/step/reset"
 )
 
@@ -27,7 +28,7 @@ func Clean(spec v1alpha1.ClusterSpec) []Call {
 func paths(spec v1alpha1.ClusterSpec) []string {
 	all := []string{
 		"/etc/kubernetes", "/var/lib/kubelet", spec.Components.Etcd.DataDir,
-		"/etc/cni", "/var/lib/cni", "/opt/cni", "/opt/containerd", "/usr/libexec/kubernetes", "/run/flannel", "/var/log/pods", "/var/log/containers",
+		"/etc/cni", "/var/lib/cni", "/opt/cni", "/opt/containerd", "/usr/libexec/kubernetes", "/run/flannel", "/var/log/pods", "/var/log/containers", kubeadm.AuditLogDir,
 		spec.Runtime.DataDir, "/run/containerd", "/etc/containerd", "/etc/crictl.yaml",
 		"/etc/systemd/system/containerd.service", "/etc/systemd/system/kubelet.service", "/etc/systemd/system/kubelet.service.d",
 		"/etc/modules-load.d/slipway.conf", "/etc/sysctl.d/90-slipway.conf",

@@ -68,10 +68,18 @@ func (b *Builder) Prepare(prefix string, controlPlane bool, etcd *kubeadm.EtcdSt
 	if len(b.in.TimeServers) > 0 {
 		calls = append(calls, Call{"time-servers", system.TimeServers{Servers: b.in.TimeServers}})
 	}
+	if len(setup.HostRecords) > 0 {
+		calls = append(calls, Call{"host-records", HostRecords(b.in.Spec)})
+	}
 	calls = append(calls,
 		Call{"kernel", kernel()},
 		Call{"runtime-files", b.files(step.RuntimeFiles, runtimePaths())},
 		Call{"containerd", b.containerd()},
+	)
+	if len(b.in.Spec.Runtime.RegistryMirrors) > 0 {
+		calls = append(calls, Call{"mirrors", b.Mirrors()})
+	}
+	calls = append(calls,
 		Call{"images", b.images(controlPlane)},
 		Call{"kubernetes-files", b.files(step.KubernetesFiles, kubernetesPaths())},
 		Call{"kubelet-unit", kubelet.InstallUnit{}},
@@ -123,7 +131,7 @@ func (b *Builder) appearing() []string {
 	paths := []string{
 		"/etc/ca-certificates", "/etc/pki", "/etc/pki/ca-trust", "/etc/pki/tls", "/etc/pki/tls/certs", "/etc/ssl", "/etc/ssl/certs",
 		"/usr/lib/modules", "/usr/libexec", "/usr/local/share/ca-certificates", "/usr/share/ca-certificates", "/opt", "/run/xtables.lock",
-		"/etc/chrony", "/etc/chrony.d", "/etc/chrony/sources.d", "/etc/systemd/timesyncd.conf.d", "/run/netns",
+		"/var/log/kubernetes", "/etc/chrony", "/etc/chrony.d", "/etc/chrony/sources.d", "/etc/systemd/timesyncd.conf.d", "/run/netns",
 	}
 	for _, dir := range []string{b.in.Spec.Runtime.DataDir, b.in.Spec.Components.Etcd.DataDir} {
 		if parent := path.Dir(dir); parent != "/var/lib" && !slices.Contains(paths, parent) {
@@ -203,6 +211,8 @@ func (b *Builder) settings() kubeadm.Settings {
 		DNSTag: b.image(bundle.RoleCoreDNS).Tag(), ProxyMode: proxyMode(b.in), Schedulable: len(spec.WorkerHosts()) == 0,
 	}
 	s.CertificateValidity = spec.Components.Certificates.Validity
+	s.Components = components(spec)
+	s.KubeReserved, s.SystemReserved = reserved(spec.Components.Kubelet.KubeReserved), reserved(spec.Components.Kubelet.SystemReserved)
 	for _, name := range spec.AllHosts() {
 		f := b.in.Hosts[name].Status.Facts
 		if f == nil {
@@ -214,14 +224,15 @@ func (b *Builder) settings() kubeadm.Settings {
 	return s
 }
 
-// sans are what the API server's certificate must name beyond what kubeadm adds itself.
+// sans are what the API server's certificate must name beyond what kubeadm adds itself, such as the name and the address of
+// the control plane.
 func (b *Builder) sans() []string {
 	sans := slices.Clone(b.in.Spec.Endpoint.CertSANs)
-	for _, name := range b.in.Spec.ControlPlane.Hosts {
-		sans = append(sans, b.in.Hosts[name].Status.InternalAddress)
-	}
 	if host := b.in.Spec.Endpoint.Host; host != "" {
 		sans = append(sans, host)
+	}
+	if external := b.in.Spec.Endpoint.ExternalAddress; external != "" {
+		sans = append(sans, external)
 	}
 	slices.Sort(sans)
 	return slices.Compact(sans)

@@ -36,6 +36,7 @@ func (in Input) Check(fresh []string) []precheck.Finding {
 	c.ownNetworks()
 	c.majority()
 	c.endpoint()
+	c.settings()
 	for _, name := range fresh {
 		h, known := c.in.Hosts[name]
 		if !known {

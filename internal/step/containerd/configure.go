@@ -108,18 +108,6 @@ func quoted(s string) string {
 	return strings.ReplaceAll(string(b), "\x7f", `\u007f`)
 }
 
-func mirror(platform, token string) string {
-	url := quoted("https://" + platform)
-	return strings.Join([]string{
-		"[host." + url + "]",
-		`capabilities = ["pull", "resolve"]`,
-		"ca = " + quoted(mirrorCA),
-		"[host." + url + ".header]",
-		"Authorization = " + quoted("Bearer "+token),
-		"",
-	}, "\n")
-}
-
 const unit = `[Unit]
 Description=containerd container runtime, installed by Slipway
 After=network.target dbus.service

@@ -19,6 +19,8 @@ import (
 type UploadConfig struct {
 	// Version is the Kubernetes version that the stored configuration must name.
 	Version string `json:"version"`
+	// Settings, where it is given, is what the rest of it must say.
+	Settings *Settings `json:"settings,omitempty"`
 }
 
 // ID is stored in plans.
@@ -37,6 +39,10 @@ func (u UploadConfig) Check(ctx context.Context, r step.Reader) (step.Drift, err
 	}
 	if !found || !strings.Contains(config.Data["ClusterConfiguration"], "kubernetesVersion: "+u.Version+"\n") {
 		drift.Want("ConfigMap kube-system/kubeadm-config", "not for "+u.Version, "for "+u.Version)
+	} else if u.Settings != nil {
+		if drift, err = u.Settings.stored(ctx, r.Cluster, config.Data["ClusterConfiguration"]); err != nil {
+			return nil, err
+		}
 	}
 	for name, o := range map[string]client.Object{
 		"kubelet-config":               &corev1.ConfigMap{},
@@ -188,6 +194,8 @@ func (FinalizeKubelet) Apply(ctx context.Context, w step.Writer) error {
 type Proxy struct {
 	// Version is the image's tag.
 	Version string `json:"version"`
+	// Settings, where it is given, is what its configuration must say.
+	Settings *Settings `json:"settings,omitempty"`
 }
 
 // ID is stored in plans.
@@ -204,7 +212,10 @@ func (p Proxy) Check(ctx context.Context, r step.Reader) (step.Drift, error) {
 		return nil, err
 	}
 	drift.Want("DaemonSet kube-system/kube-proxy", imageTag(proxy.Spec.Template), p.Version)
-	return drift, nil
+	if p.Settings == nil || !drift.Clean() {
+		return drift, nil
+	}
+	return p.Settings.proxied(ctx, r.Cluster)
 }
 
 // Apply lets kubeadm install it.

@@ -66,6 +66,11 @@ type Settings struct {
 	Schedulable bool `json:"schedulable,omitempty"`
 	// CertificateValidity is how long certificates of control planes are valid; nil leaves it to kubeadm: a year.
 	CertificateValidity *metav1.Duration `json:"certificateValidity,omitempty"`
+	// Components tunes the control plane's components, and LogLevel of it kube-proxy.
+	Components Components `json:"components,omitzero"`
+	// KubeReserved and SystemReserved are kept from pods on each node, by resource: cpu and memory.
+	KubeReserved   map[string]string `json:"kubeReserved,omitempty"`
+	SystemReserved map[string]string `json:"systemReserved,omitempty"`
 }
 
 // Configure writes kubeadm's configuration, and on a worker what it needs to trust the API.
@@ -162,6 +167,9 @@ func (c Configure) files(ctx context.Context, secrets step.Secrets, t step.Targe
 	}
 	files := map[string]host.File{ConfigPath: config}
 	if t.ControlPlane {
+		if a := c.Settings.Components.Audit; a != nil {
+			files[a.policyPath()] = a.policyFile()
+		}
 		if c.Etcd != nil {
 			files[EtcdConfigPath], err = c.file(ctx, secrets, t, c.Etcd)
 		}
@@ -275,6 +283,7 @@ func clusterConfiguration(s Settings, start *EtcdStart) map[string]any {
 	if s.CertificateValidity != nil {
 		c["certificateValidityPeriod"] = s.CertificateValidity.Duration.String()
 	}
+	s.Components.configuration(c)
 	return c
 }
 
@@ -286,6 +295,12 @@ func kubeletConfiguration(s Settings) map[string]any {
 	if s.CgroupV1 {
 		c["failCgroupV1"] = false
 	}
+	if len(s.KubeReserved) > 0 {
+		c["kubeReserved"] = s.KubeReserved
+	}
+	if len(s.SystemReserved) > 0 {
+		c["systemReserved"] = s.SystemReserved
+	}
 	return c
 }
 
@@ -296,6 +311,9 @@ func proxyConfiguration(s Settings) map[string]any {
 	}
 	if s.KeepConntrack {
 		c["conntrack"] = map[string]any{"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"}
+	}
+	if level := s.Components.LogLevel; level > 0 {
+		c["logging"] = map[string]any{"verbosity": level}
 	}
 	return c
 }

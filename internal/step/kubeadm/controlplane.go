@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 
 	"k8s.io/client-go/tools/clientcmd"
@@ -110,6 +111,8 @@ type Manifests struct {
 	// Only leaves the rest alone: OnlyEtcd or OnlyAPI; "" is all. An API server that stops while its etcd is away takes
 	// half a minute.
 	Only string `json:"only,omitempty"`
+	// Components says which flags of ours the manifests must have, and that they have no other; nil leaves flags alone.
+	Components *Components `json:"components,omitempty"`
 }
 
 // The parts of Manifests.
@@ -129,18 +132,22 @@ func (Manifests) Needs() []step.Output { return []step.Output{step.ControlPlaneK
 // Gives tells what later steps find.
 func (Manifests) Gives() []step.Output { return []step.Output{step.ControlPlaneManifests} }
 
-// Check reads which images and data directory the manifests name.
+// Check reads which images, data directory and flags of ours the manifests name.
 func (m Manifests) Check(ctx context.Context, r step.Reader) (step.Drift, error) {
 	var drift step.Drift
 	etcd := []string{":" + m.EtcdTag, "--data-dir=" + m.EtcdDataDir}
 	for _, a := range m.Etcd.arguments() {
 		etcd = append(etcd, "--"+a["name"]+"="+a["value"])
 	}
+	written, err := readWritten(ctx, r)
+	if err != nil {
+		return nil, err
+	}
 	for name, wants := range map[string][]string{
-		"etcd":                    etcd,
-		"kube-apiserver":          {":" + m.Version},
-		"kube-controller-manager": {":" + m.Version},
-		"kube-scheduler":          {":" + m.Version},
+		"etcd":            etcd,
+		apiServer:         {":" + m.Version},
+		controllerManager: {":" + m.Version},
+		scheduler:         {":" + m.Version},
 	} {
 		if m.Only != "" && (m.Only == OnlyEtcd) != (name == "etcd") {
 			continue
@@ -158,12 +165,23 @@ func (m Manifests) Check(ctx context.Context, r step.Reader) (step.Drift, error)
 				drift.Want(path, "without "+want, "with "+want)
 			}
 		}
+		if m.Components != nil && name != "etcd" {
+			drift.Want(path, m.Components.differences(name, strings.Split(string(b), "\n")), "")
+		}
+		if written[name] != "" && written[name] != digest(b) {
+			drift.Want(path, "other content", "what kubeadm wrote")
+		}
 	}
 	return drift, nil
 }
 
-// Apply lets kubeadm write them.
+// Apply lets kubeadm write them, and notes what it wrote.
 func (m Manifests) Apply(ctx context.Context, w step.Writer) error {
+	names := slices.DeleteFunc(append(staticPods(), "etcd"), func(name string) bool { return m.Only != "" && (m.Only == OnlyEtcd) != (name == "etcd") })
+	// First that nothing is noted: a cut before the end makes Check find a difference.
+	if err := noteWritten(ctx, w, nil, names...); err != nil {
+		return err
+	}
 	config := ConfigPath
 	if m.Etcd != nil {
 		config = EtcdConfigPath
@@ -173,10 +191,12 @@ func (m Manifests) Apply(ctx context.Context, w step.Writer) error {
 			return err
 		}
 	}
-	if m.Only == OnlyEtcd {
-		return nil
+	if m.Only != OnlyEtcd {
+		if err := runPhase(ctx, w, "init", "control-plane", "all"); err != nil {
+			return err
+		}
 	}
-	return runPhase(ctx, w, "init", "control-plane", "all")
+	return noteWritten(ctx, w, manifestDigest, names...)
 }
 
 // manifestTag gives the tag of the image that a manifest names, or "".

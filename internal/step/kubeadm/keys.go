@@ -98,6 +98,8 @@ func keyPath(name string) string {
 type Certificates struct {
 	// SANs must all be in the API server's certificate.
 	SANs []string `json:"sans"`
+	// Unwanted are those that it was valid for and must not be any more.
+	Unwanted []string `json:"unwanted,omitempty"`
 }
 
 // ID is stored in plans.
@@ -129,6 +131,11 @@ func (c Certificates) Check(ctx context.Context, r step.Reader) (step.Drift, err
 	for _, san := range c.SANs {
 		if !covers(leaf, san) {
 			drift.Want(pkiDir+"/apiserver.crt", "does not name "+san, "names "+san)
+		}
+	}
+	for _, san := range c.Unwanted {
+		if covers(leaf, san) {
+			drift.Want(pkiDir+"/apiserver.crt", "names "+san, "does not name "+san)
 		}
 	}
 	return drift, nil

@@ -19,7 +19,10 @@ import (
 const kubeletConfigPath = "/var/lib/kubelet/config.yaml"
 
 // KubeletConfig gives the kubelet of a node the configuration that the cluster stores. It does not restart the kubelet.
-type KubeletConfig struct{}
+type KubeletConfig struct {
+	// NoteRestart leaves a note on the host that the kubelet has to restart for it, which kubelet.RunConfigured does.
+	NoteRestart bool `json:"noteRestart,omitempty"`
+}
 
 // ID is stored in plans.
 func (KubeletConfig) ID() step.ID { return "kubeadm.kubelet-config/v1" }
@@ -60,7 +63,13 @@ func (KubeletConfig) Check(ctx context.Context, r step.Reader) (step.Drift, erro
 }
 
 // Apply lets kubeadm fetch and write it.
-func (KubeletConfig) Apply(ctx context.Context, w step.Writer) error {
+func (c KubeletConfig) Apply(ctx context.Context, w step.Writer) error {
+	// First the note: a cut behind it makes Check find what it finds now.
+	if c.NoteRestart {
+		if err := w.WriteFile(ctx, step.KubeletRestart, host.File{Content: []byte("its configuration was replaced\n"), Mode: 0o600}); err != nil {
+			return fmt.Errorf("cannot note that the kubelet has to restart: %w", err)
+		}
+	}
 	if _, err := w.Run(ctx, host.Command{Argv: []string{Program, "upgrade", "node", "phase", "kubelet-config"}}); err != nil {
 		return fmt.Errorf("cannot run kubeadm's phase kubelet-config: %w", err)
 	}

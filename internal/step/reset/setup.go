@@ -9,9 +9,9 @@ import (
 	"slipway.dev/slipway/internal/step"
 )
 
-// undoSetup puts back what the host's set-up changed: swap, SELinux, and which services run.
+// undoSetup puts back what the host's set-up changed: swap, host records, SELinux, and which services run.
 func undoSetup(ctx context.Context, w step.Writer) error {
-	for _, undo := range []func(context.Context, step.Writer) error{undoSwapOff, undoPermissive, undoUnits} {
+	for _, undo := range []func(context.Context, step.Writer) error{undoSwapOff, undoHostRecords, undoPermissive, undoUnits} {
 		if err := undo(ctx, w); err != nil {
 			return err
 		}
@@ -54,6 +54,11 @@ func undoSwapOff(ctx context.Context, w step.Writer) error {
 		}
 	}
 	return nil
+}
+
+// undoHostRecords takes our lines out of /etc/hosts.
+func undoHostRecords(ctx context.Context, w step.Writer) error {
+	return edit(ctx, w, step.HostsPath, step.WithoutHostRecords)
 }
 
 // undoPermissive makes SELinux enforcing again where it was: live, in its configuration, or both.
