@@ -82,6 +82,7 @@ func Steps() (step.Registry, error) {
 		precheck.Look{},
 		precheck.Mark{},
 		precheck.RemovedAPIs{},
+		precheck.Skew{},
 		reset.Files{},
 		reset.Kubernetes{},
 		reset.Network{},

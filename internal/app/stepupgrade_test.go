@@ -95,6 +95,7 @@ func upgradeCases() map[string]stepCase {
 		"removed apis": {reason: "what stays may be used", step: precheck.RemovedAPIs{Version: "v1.37.1"}, prepare: func(b *bench) {
 			b.cluster.answers = map[string]string{"/metrics": `apiserver_requested_deprecated_apis{group="",removed_release="",resource="endpoints",subresource="",version="v1"} 1` + "\n"}
 		}},
+		"skew": {reason: "kubelets may be three minor versions behind", step: precheck.Skew{Version: "v1.37.1"}, prepare: kubeletOf("v1.34.1")},
 		"snapshot": {reason: "one is kept, and older ones go", step: etcd.Snapshot{Name: "before-v1.37.1"}, drift: []string{etcd.SnapshotDir + "/before-v1.37.1.db", old}, prepare: func(b *bench) {
 			b.cluster.Form(map[string]string{"w1": "10.9.0.21"})
 			b.start("w1", "10.9.0.21")

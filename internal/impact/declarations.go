@@ -86,6 +86,7 @@ func declarations() map[step.ID]declaration {
 		precheck.Look{}.ID():        none,
 		precheck.Mark{}.ID():        none,
 		precheck.RemovedAPIs{}.ID(): none,
+		precheck.Skew{}.ID():        none,
 
 		reset.Files{}.ID():      none, // What comes before it has stopped what uses them.
 		reset.Kubernetes{}.ID(): always(Effect{Kind: Leaves}),

@@ -200,6 +200,7 @@ func cutAlone() map[step.ID]string {
 		"node.remove/v1":                "scale",
 		"node.uncordon/v1":              "upgrade",
 		"precheck.removed-apis/v1":      "upgrade",
+		"precheck.skew/v1":              "upgrade",
 		"restore.data/v1":               "backup and restore",
 		"restore.finish/v1":             "backup and restore",
 		"restore.match-nodes/v1":        "backup and restore",

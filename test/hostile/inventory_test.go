@@ -146,6 +146,7 @@ func stepStrings() map[string]string {
 		"etcd.snapshot/v1 .name":                          "Cluster .spec.kubernetes.version",
 		"node.kubelet-version/v1 .version":                "Cluster .spec.kubernetes.version",
 		"precheck.removed-apis/v1 .version":               "Cluster .spec.kubernetes.version",
+		"precheck.skew/v1 .version":                       "Cluster .spec.kubernetes.version",
 		"system.run-installed/v1 .unit":                   constant,
 		"system.run-installed/v1 .program":                constant,
 		"system.run-installed/v1 .after":                  constant,

@@ -20,13 +20,20 @@ import (
 // lookTime bounds the look at a cluster before its plan is shown.
 const lookTime = 20 * time.Second
 
-// foreseen is what is known of a plan's impact without asking the cluster. It gives nil for a cluster that is not created.
-func (r *Reconciler) foreseen(ctx context.Context, op *v1alpha1.Operation, p *plan.Plan) (*impact.Input, error) {
+// foreseen is what a plan's impact is made from.
+type foreseen struct {
+	impact.Input
+	certificates []v1alpha1.ClusterCertificate
+}
+
+// foreseen gives what is known without asking the cluster, and nil for a cluster that is not created.
+func (r *Reconciler) foreseen(ctx context.Context, op *v1alpha1.Operation, p *plan.Plan) (*foreseen, error) {
 	c, err := r.cluster(ctx, op)
 	if err != nil || c == nil || c.Status.Applied == nil {
 		return nil, err
 	}
-	in := &impact.Input{Plan: p, Applied: c.Status.Applied, Wanted: c.Status.Applied, Hosts: map[string]v1alpha1.Host{}}
+	in := &foreseen{certificates: c.Status.Certificates,
+		Input: impact.Input{Plan: p, Applied: c.Status.Applied, Wanted: c.Status.Applied, Hosts: map[string]v1alpha1.Host{}}}
 	if op.Spec.Wanted != nil {
 		in.Wanted = op.Spec.Wanted
 	}
@@ -49,14 +56,15 @@ func (r *Reconciler) foreseen(ctx context.Context, op *v1alpha1.Operation, p *pl
 }
 
 // look asks the cluster what the impact depends on. A cluster that does not tell is a problem, never an error.
-func (r *Reconciler) look(ctx context.Context, in *impact.Input) {
+func (r *Reconciler) look(ctx context.Context, in *foreseen) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
 	if r.Cluster == nil {
 		in.Problem = "clusters are not asked here"
 		return
 	}
-	seen, err := see(ctx, r.Cluster(in.Plan.Namespace, in.Plan.Cluster), in.Applied.ControlPlane.Hosts)
+	cluster := r.Cluster(in.Plan.Namespace, in.Plan.Cluster)
+	seen, err := see(ctx, cluster, in.Applied.ControlPlane.Hosts)
 	if seen != nil {
 		seen.At = time.Now()
 		in.Seen = seen
@@ -64,6 +72,7 @@ func (r *Reconciler) look(ctx context.Context, in *impact.Input) {
 	if err != nil {
 		in.Problem = err.Error()
 	}
+	in.Warnings = warnings(ctx, cluster, &in.Input, in.certificates, time.Now())
 }
 
 // see reads what matters of a cluster. Where etcd alone does not answer there is something seen and an error as well.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +16,8 @@ import (
 	clientfake "sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"slipway.dev/slipway/api/v1alpha1"
+	"slipway.dev/slipway/internal/impact"
+	"slipway.dev/slipway/internal/plan"
 	"slipway.dev/slipway/internal/step"
 )
 
@@ -165,4 +168,30 @@ func TestImpactIsSaid(t *testing.T) {
 			t.Errorf("a cluster that does not exist: %+v", op.Status.Impact)
 		}
 	})
+}
+
+// TestWarnings: what is no reason to refuse an upgrade is said before it.
+func TestWarnings(t *testing.T) {
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	s := spec("c1")
+	to := *s.DeepCopy()
+	to.Kubernetes.Version = "v1.37.1"
+	told := talk()
+	told.answers = map[string]string{"/metrics": `apiserver_requested_deprecated_apis{group="new.k8s.io",removed_release="1.40",resource="things",subresource="",version="v1beta1"} 1` + "\n"}
+	certificates := []v1alpha1.ClusterCertificate{{Name: "c1/apiserver", ExpiresAt: metav1.NewTime(now.AddDate(0, 0, 29))}, {Name: "ca", ExpiresAt: metav1.NewTime(now.AddDate(9, 0, 0))}}
+	in := &impact.Input{Plan: &plan.Plan{Verb: v1alpha1.VerbUpgrade, Cluster: "demo"}, Applied: &s, Wanted: &to}
+	want := []string{quiet, "certificate c1/apiserver ends 2026-12-20T12:00:00Z: slipway cluster renew-certs demo",
+		"new.k8s.io/v1beta1 things in use, which 1.40 removes: move what uses it before a later upgrade"}
+	if diff := cmp.Diff(want, warnings(t.Context(), told, in, certificates, now)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	silent := managedBy{&world{}}
+	want = []string{quiet, "not known whether deprecated APIs are in use: the API server of c1 does not tell: no API server answers"}
+	if diff := cmp.Diff(want, warnings(t.Context(), silent, in, nil, now)); diff != "" {
+		t.Errorf("an API server that does not tell (-want +got):\n%s", diff)
+	}
+	in.Plan.Verb = v1alpha1.VerbScale
+	if got := warnings(t.Context(), told, in, certificates, now); got != nil {
+		t.Errorf("other verbs have none: %q", got)
+	}
 }

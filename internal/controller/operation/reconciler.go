@@ -152,7 +152,7 @@ func (r *Reconciler) offer(ctx context.Context, op *v1alpha1.Operation, p *plan.
 	planned := func(ctx context.Context, op *v1alpha1.Operation) error {
 		var said *v1alpha1.OperationImpact
 		if in != nil {
-			said = new(impact.Of(*in))
+			said = new(impact.Of(in.Input))
 		}
 		return r.status(ctx, op, func(s *v1alpha1.OperationStatus) {
 			s.Phase = v1alpha1.OperationPlanned

@@ -43,6 +43,18 @@ func (in Input) CheckRunning(hosts []string) []precheck.Finding {
 	return c.findings
 }
 
+// CheckBundle gives the rules that a bundle on the way to the wanted one breaks for hosts that are to get its images.
+func (in Input) CheckBundle(m *bundle.Manifest, hosts []string) []precheck.Finding {
+	in.Bundle, in.BundleProblem = m, ""
+	in.Spec.Kubernetes.Version = m.KubernetesVersion
+	c := checker{in: in, fresh: hosts}
+	c.bundle()
+	for i := range c.findings {
+		c.findings[i].Found = m.KubernetesVersion + ": " + c.findings[i].Found
+	}
+	return c.findings
+}
+
 // At gives the builder of the same plan for what another bundle holds.
 func (b *Builder) At(m *bundle.Manifest) *Builder {
 	in := b.in

@@ -15,7 +15,7 @@ import (
 
 const (
 	// mostMinors is how many minor versions a kubelet may be behind its API server.
-	mostMinors = 3
+	mostMinors = precheck.MostSkew
 	// mostStages is what one Operation can record.
 	mostStages = 64
 	// otherStages are those that every upgrade has.

@@ -27,6 +27,11 @@ func Plan(in stages.Input) (*plan.Plan, error) {
 	}
 	way, findings := route(in)
 	findings = append(findings, in.CheckRunning(in.Spec.AllHosts())...)
+	for _, h := range way {
+		if h.Manifest != in.Bundle {
+			findings = append(findings, in.CheckBundle(h.Manifest, in.Spec.AllHosts())...)
+		}
+	}
 	if err := precheck.Refusal(findings); err != nil {
 		return nil, err
 	}
@@ -64,6 +69,7 @@ func (p *planner) look() {
 		{Name: "api-fit", Step: kubeadm.ServeAPI{}},
 		{Name: "certificates-fit", Step: kubeadm.ValidCertificates{}},
 		{Name: "removed-apis", Step: precheck.RemovedAPIs{Version: p.in.Spec.Kubernetes.Version}},
+		{Name: "skew", Step: precheck.Skew{Version: p.in.Spec.Kubernetes.Version}},
 	})
 }
 

@@ -187,6 +187,10 @@ func TestPlan_Refused(t *testing.T) {
 		}),
 			"host w2: reachable: found no route to host, needs a host that Slipway can log in to"},
 		"disk": {"images of two versions need room", "v1.36.3", stagestest.Change("w1", func(f *v1alpha1.HostFacts) { f.FreeBytes["/var/lib"] = 1 << 30 }), "host w1: disk: found 1Gi free on /var/lib, needs 5Gi"},
+		"incomplete-on-the-way": {"the bundle of each version on the way is used", "v1.37.1", func(in *stages.Input) {
+			m := in.Bundles["v1.36.3"]
+			m.Images = slices.DeleteFunc(m.Images, func(i bundle.Image) bool { return i.Role == bundle.RoleKubeScheduler })
+		}, "host w1: bundle: found v1.36.3: no image for kube-scheduler on amd64, needs a complete bundle"},
 		"architecture": {"the bundle must hold the host's architecture", "v1.36.3", stagestest.Change("w1", func(f *v1alpha1.HostFacts) { f.Architecture = "riscv64" }),
 			"host w1: architecture: found riscv64, needs one of the bundle's: amd64, arm64"},
 		"batches": {"an operation records so many stages", "v1.36.3", func(in *stages.Input) {

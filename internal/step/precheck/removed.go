@@ -53,6 +53,16 @@ func (RemovedAPIs) Apply(context.Context, step.Writer) error { return nil }
 
 // removedAPIs gives the APIs in use that the version to come does not have any more.
 func removedAPIs(metrics []byte, to *version.Version) []string {
+	return usedAPIs(metrics, func(gone *version.Version) bool { return !to.LessThan(gone) })
+}
+
+// DeprecatedAPIs gives the APIs in use, from the metrics of an API server, that a version still has and a later one removes.
+func DeprecatedAPIs(metrics []byte, to *version.Version) []string {
+	return usedAPIs(metrics, to.LessThan)
+}
+
+// usedAPIs gives the deprecated APIs in use whose end, where somebody has said when it comes, is wanted.
+func usedAPIs(metrics []byte, wanted func(gone *version.Version) bool) []string {
 	labels := regexp.MustCompile(`([a-z_]+)="([^"]*)"`)
 	var all []string
 	for line := range bytes.Lines(metrics) {
@@ -65,8 +75,8 @@ func removedAPIs(metrics []byte, to *version.Version) []string {
 			value[pair[1]] = pair[2]
 		}
 		gone, err := version.ParseGeneric(value["removed_release"])
-		if err != nil || to.LessThan(gone) {
-			continue // It stays, or nobody has said when it goes.
+		if err != nil || !wanted(gone) {
+			continue
 		}
 		name := strings.TrimPrefix(value["group"]+"/"+value["version"], "/") + " " + value["resource"]
 		all = append(all, fmt.Sprintf("%s in use, which %s removes", name, value["removed_release"]))

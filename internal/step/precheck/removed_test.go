@@ -33,3 +33,15 @@ apiserver_request_total{code="200",resource="pods"} 12
 		})
 	}
 }
+
+// TestDeprecatedAPIs: what the version to come still has, and a later one has not, is worth a warning.
+func TestDeprecatedAPIs(t *testing.T) {
+	const metrics = `apiserver_requested_deprecated_apis{group="new.k8s.io",removed_release="1.40",resource="things",subresource="",version="v1beta1"} 1
+apiserver_requested_deprecated_apis{group="old.k8s.io",removed_release="1.37",resource="things",subresource="",version="v1beta1"} 1
+apiserver_requested_deprecated_apis{group="",removed_release="",resource="endpoints",subresource="",version="v1"} 1
+`
+	want := []string{"new.k8s.io/v1beta1 things in use, which 1.40 removes"}
+	if diff := cmp.Diff(want, DeprecatedAPIs([]byte(metrics), version.MustParseGeneric("v1.37.1"))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
