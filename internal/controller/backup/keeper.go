@@ -14,6 +14,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -45,9 +46,12 @@ type Drills interface {
 	Run(ctx context.Context, job drill.Job) (drill.Result, error)
 }
 
-// Kept says whether the Backup's file was recorded and is in its place.
+// Kept says whether the Backup's file was recorded and is in its place. One that is not ordered yet has none.
 func (k *Keeper) Kept(ctx context.Context, ref step.BackupRef) (bool, error) {
 	b, store, err := k.find(ctx, ref)
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
 	if err != nil || b.Status.File == nil {
 		return false, err
 	}

@@ -159,6 +159,46 @@ func TestLife(t *testing.T) {
 	}
 }
 
+// TestLife_Upgrade: an upgrade takes a Backup of its own name before it changes anything. The Backup is complete as soon as
+// its file is, and to delete it does not stop the upgrade.
+func TestLife_Upgrade(t *testing.T) {
+	w := newWorld(t)
+	op := &v1alpha1.Operation{ObjectMeta: metav1.ObjectMeta{Namespace: ref().Project, Name: ref().Name}, Spec: v1alpha1.OperationSpec{Verb: v1alpha1.VerbUpgrade, Cluster: "demo"}}
+	if err := w.client.Create(t.Context(), op); err != nil {
+		t.Fatal(err)
+	}
+	w.end(v1alpha1.OperationRunning)
+	if b := w.look(); b.Status.Phase != v1alpha1.BackupRunning || b.Status.Operation != op.Name {
+		t.Fatalf("a backup that an upgrade takes is %+v", b.Status)
+	}
+	w.take()
+	b := w.look()
+	if b.Status.Phase != v1alpha1.BackupCompleted || w.files() != 1 {
+		t.Fatalf("a backup that an upgrade has taken is %+v with %d files", b.Status, w.files())
+	}
+	if err := w.client.Delete(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	w.look()
+	var now v1alpha1.Operation
+	if err := w.client.Get(t.Context(), client.ObjectKeyFromObject(op), &now); err != nil || now.Spec.Abort || w.files() != 1 {
+		t.Errorf("a deleted backup stops the upgrade: abort %v, %d files, %v", now.Spec.Abort, w.files(), err)
+	}
+	w.end(v1alpha1.OperationSucceeded)
+	if b := w.look(); b.Name != "" || w.files() != 0 {
+		t.Errorf("a deleted backup leaves %q and %d files when the upgrade is over", b.Name, w.files())
+	}
+}
+
+// TestKept: what is not ordered yet has no file, which is no error: a plan is looked at before it is agreed to.
+func TestKept(t *testing.T) {
+	w := newWorld(t)
+	kept, err := w.keeper.Kept(t.Context(), step.BackupRef{Project: "dev", Name: "demo-upgrade-1"})
+	if kept || err != nil {
+		t.Errorf("a backup that nobody has ordered: %v, %v", kept, err)
+	}
+}
+
 func TestLife_Failed(t *testing.T) {
 	w := newWorld(t)
 	w.look()

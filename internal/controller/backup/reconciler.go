@@ -83,13 +83,15 @@ func (r *Reconciler) status(ctx context.Context, b *v1alpha1.Backup, op *v1alpha
 	before := b.DeepCopy()
 	s := &b.Status
 	s.ObservedGeneration = b.Generation
+	if op != nil {
+		s.Operation = op.Name
+	}
 	switch {
-	case op == nil && s.File != nil:
+	case s.File != nil && (op == nil || op.Spec.Verb != v1alpha1.VerbBackup):
 		s.Phase, s.Message = v1alpha1.BackupCompleted, "kept in "+b.Spec.Location
 	case op == nil:
 		s.Phase, s.Message = v1alpha1.BackupFailed, "its operation is gone; delete this backup and take another"
 	default:
-		s.Operation = op.Name
 		s.Phase, s.Message = phase(b, op)
 	}
 	if equality.Semantic.DeepEqual(before.Status, b.Status) {
@@ -157,6 +159,9 @@ func (r *Reconciler) stop(ctx context.Context, b *v1alpha1.Backup) (bool, error)
 	}
 	if op.Status.Phase.Ended() || op.Status.Phase == v1alpha1.OperationBlocked {
 		return true, nil
+	}
+	if op.Spec.Verb != v1alpha1.VerbBackup {
+		return false, nil // It does more than this, and is waited for.
 	}
 	before := op.DeepCopy()
 	op.Spec.Abort = true

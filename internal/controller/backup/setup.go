@@ -16,9 +16,9 @@ func Setup(mgr ctrl.Manager, d Deps) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("backup").
 		For(&v1alpha1.Backup{}).
-		// Its operation has the name of the Backup.
+		// Its operation has the name of the Backup. An upgrade takes one before it changes anything.
 		Watches(&v1alpha1.Operation{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
-			if o.(*v1alpha1.Operation).Spec.Verb != v1alpha1.VerbBackup {
+			if verb := o.(*v1alpha1.Operation).Spec.Verb; verb != v1alpha1.VerbBackup && verb != v1alpha1.VerbUpgrade {
 				return nil
 			}
 			return []reconcile.Request{{NamespacedName: client.ObjectKeyFromObject(o)}}

@@ -18,6 +18,7 @@ import (
 	"slipway.dev/slipway/api/v1alpha1"
 	"slipway.dev/slipway/internal/impact"
 	"slipway.dev/slipway/internal/plan"
+	"slipway.dev/slipway/internal/plan/stages"
 	"slipway.dev/slipway/internal/step"
 )
 
@@ -193,5 +194,58 @@ func TestWarnings(t *testing.T) {
 	in.Plan.Verb = v1alpha1.VerbScale
 	if got := warnings(t.Context(), told, in, certificates, now); got != nil {
 		t.Errorf("other verbs have none: %q", got)
+	}
+}
+
+// TestKeep: an upgrade takes a backup to where the schedules of the cluster put theirs, if that is lent to the project.
+func TestKeep(t *testing.T) {
+	schedule := func(name, cluster, location string, enabled bool) *v1alpha1.BackupSchedule {
+		return &v1alpha1.BackupSchedule{ObjectMeta: metav1.ObjectMeta{Namespace: "dev", Name: name}, Spec: v1alpha1.BackupScheduleSpec{Cluster: cluster, Location: location, Enabled: &enabled}}
+	}
+	lent := grantOf("dev", v1alpha1.GrantBackupLocation, "nas")
+	cases := map[string]struct {
+		reason  string
+		op      string
+		verb    v1alpha1.Verb
+		objects []client.Object
+		want    *stages.Keep
+	}{
+		"scheduled":  {"where its other backups are", "demo-upgrade-1", v1alpha1.VerbUpgrade, []client.Object{lent, schedule("nightly", "demo", "nas", true)}, &stages.Keep{Name: "demo-upgrade-1", Location: "nas"}},
+		"none":       {"nobody has said where", "demo-upgrade-1", v1alpha1.VerbUpgrade, []client.Object{lent}, nil},
+		"disabled":   {"a schedule that is off says nothing", "demo-upgrade-1", v1alpha1.VerbUpgrade, []client.Object{lent, schedule("nightly", "demo", "nas", false)}, nil},
+		"of another": {"another cluster's schedule", "demo-upgrade-1", v1alpha1.VerbUpgrade, []client.Object{lent, schedule("nightly", "other", "nas", true)}, nil},
+		"not lent":   {"the loan has ended", "demo-upgrade-1", v1alpha1.VerbUpgrade, []client.Object{schedule("nightly", "demo", "nas", true)}, nil},
+		"other verb": {"only upgrades do", "demo-scale-1", v1alpha1.VerbScale, []client.Object{lent, schedule("nightly", "demo", "nas", true)}, nil},
+		"its name":   {"an operation whose name no backup can have", "upgrade.1", v1alpha1.VerbUpgrade, []client.Object{lent, schedule("nightly", "demo", "nas", true)}, nil},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				for _, o := range tc.objects {
+					w.create(o.DeepCopyObject().(client.Object))
+				}
+				op := operationOf("dev", tc.op, v1alpha1.OperationSpec{Verb: tc.verb, Cluster: "demo"})
+				op.Status.Plan = &v1alpha1.PlanReference{Summary: "upgrade cluster demo"}
+				grants, err := w.reconcile.grants(t.Context(), "dev")
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := w.reconcile.keep(t.Context(), op, &stages.Input{Grants: grants})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(tc.want, got); diff != "" {
+					t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
+				}
+				if err := w.reconcile.order(t.Context(), op); err != nil {
+					t.Fatal(err)
+				}
+				b := read(w, client.ObjectKey{Namespace: "dev", Name: tc.op}, &v1alpha1.Backup{})
+				if (b != nil) != (tc.want != nil) || b != nil && (b.Spec.Location != "nas" || b.Spec.Description != "before upgrade cluster demo") {
+					t.Errorf("%s: the backup that was ordered is %+v", tc.reason, b)
+				}
+			})
+		})
 	}
 }

@@ -112,6 +112,9 @@ func (r *Reconciler) prepare(ctx context.Context, op *v1alpha1.Operation, p *pla
 	if err != nil {
 		return err
 	}
+	if err := r.order(ctx, op); err != nil {
+		return err
+	}
 	for _, t := range p.Hosts {
 		claim := &v1alpha1.HostClaim{
 			ObjectMeta: metav1.ObjectMeta{Name: t.Name},

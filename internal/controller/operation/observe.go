@@ -113,6 +113,9 @@ func (r *Reconciler) observe(ctx context.Context, op *v1alpha1.Operation) (stage
 		if err := r.observeBundles(ctx, &in); err != nil {
 			return in, err
 		}
+		if in.Keep, err = r.keep(ctx, op, &in); err != nil {
+			return in, err
+		}
 	}
 	if in.TimeServers, err = r.timeServers(ctx); err != nil {
 		return in, err

@@ -37,6 +37,8 @@ type Input struct {
 	// Bundles holds, by version, the usable bundles on the way of an upgrade: from the version that is applied to the
 	// wanted one, which may both be among them.
 	Bundles map[string]*bundle.Manifest
+	// Keep is the backup that an upgrade takes before it changes anything; nil where no location is known for the cluster.
+	Keep *Keep
 	// Precheck says what each host must have.
 	Precheck v1alpha1.PrecheckSetting
 	// TimeServers are those that hosts should use; none leaves hosts alone.
@@ -68,6 +70,9 @@ type Input struct {
 	// Backup is the one that the parameters name; nil when there is none.
 	Backup *v1alpha1.Backup
 }
+
+// Keep names a Backup, in the project of the cluster, and the location where it goes.
+type Keep struct{ Name, Location string }
 
 // factsDigest covers what was observed and decided the plan, not what changes by itself.
 func factsDigest(in Input, hosts []string) string {

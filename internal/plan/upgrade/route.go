@@ -122,6 +122,9 @@ func (r *router) newest(major, minor uint) *bundle.Manifest {
 func (r *router) batches() {
 	controlPlanes, workers := len(r.in.Spec.ControlPlane.Hosts), len(r.in.Spec.WorkerHosts())
 	room := mostStages - otherStages - controlPlanes*(len(r.way)+1)
+	if r.in.Keep != nil {
+		room--
+	}
 	if (workers+atOnce(r.in)-1)/atOnce(r.in) > room {
 		r.add("batches", fmt.Sprintf("%d workers, %d at a time", workers, atOnce(r.in)), fmt.Sprintf("--max-unavailable of %d at least", (workers+room-1)/room))
 	}

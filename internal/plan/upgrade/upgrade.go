@@ -14,6 +14,8 @@ import (
 	"slipway.dev/slipway/internal/bundle"
 	"slipway.dev/slipway/internal/plan"
 	"slipway.dev/slipway/internal/plan/stages"
+	"slipway.dev/slipway/internal/step"
+	"slipway.dev/slipway/internal/step/backup"
 	"slipway.dev/slipway/internal/step/etcd"
 	"slipway.dev/slipway/internal/step/kubeadm"
 	"slipway.dev/slipway/internal/step/node"
@@ -43,6 +45,7 @@ func Plan(in stages.Input) (*plan.Plan, error) {
 	p.look()
 	p.bring()
 	p.keep()
+	p.backUp()
 	for i := range way {
 		p.moveControlPlanes(i)
 	}
@@ -87,6 +90,17 @@ func (p *planner) bring() {
 func (p *planner) keep() {
 	first := p.controlPlanes[:1]
 	p.Stage(stages.Holding("snapshot", "Keep a snapshot of etcd on "+first[0], first), []stages.Call{{Name: "snapshot", Step: etcd.Snapshot{Name: "before-" + p.in.Spec.Kubernetes.Version + "-" + p.in.Operation}}})
+}
+
+// backUp takes a backup as well, which outlives the host, where a location is known for the cluster.
+func (p *planner) backUp() {
+	keep := p.in.Keep
+	if keep == nil {
+		return
+	}
+	p.Stage(stages.Holding("backup", "Take backup "+keep.Name+" to "+keep.Location, p.controlPlanes[:1]), []stages.Call{
+		{Name: "backup", Step: backup.Take{Backup: step.BackupRef{Project: p.in.Namespace, Name: keep.Name}}},
+	})
 }
 
 // moveControlPlanes brings one after another to the version of one hop.
@@ -157,6 +171,9 @@ func summary(in stages.Input, way []hop) string {
 		text += " by way of " + strings.Join(by, " and ")
 	}
 	text += fmt.Sprintf(", %d control plane, %d workers; a snapshot of etcd is kept on %s first", len(in.Spec.ControlPlane.Hosts), len(in.Spec.WorkerHosts()), in.Spec.ControlPlane.Hosts[0])
+	if in.Keep != nil {
+		text += fmt.Sprintf(", and backup %s in %s", in.Keep.Name, in.Keep.Location)
+	}
 	for _, h := range way {
 		if h.etcdTo != "" {
 			text += "; etcd moves to " + h.etcdTo + ", from which there is no simple way back"

@@ -102,6 +102,12 @@ func TestPlan_Order(t *testing.T) {
 				"Kubelet and runtime of control plane cp1: cp1", "Move pods away; kubelet and runtime of w1: w1",
 			}},
 	}
+	cases["backup"] = cases["same-etcd"]
+	kept := cases["backup"]
+	kept.reason, kept.in, kept.want = "a backup outlives the host", running(1, 1, "v1.36.3"), slices.Insert(slices.Clone(kept.want), 5, "Take backup demo-upgrade-1 to nas: cp1")
+	kept.change = func(in *stages.Input) { in.Keep = &stages.Keep{Name: "demo-upgrade-1", Location: "nas"} }
+	kept.summary += ", and backup demo-upgrade-1 in nas"
+	cases["backup"] = kept
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			c.change(&c.in)
