@@ -23,7 +23,7 @@ type Operation struct {
 
 // Verb is what an operation does to a cluster.
 //
-// +kubebuilder:validation:Enum=create;delete;scale;upgrade;configure;renew;backup;restore;drill;stop;start
+// +kubebuilder:validation:Enum=create;delete;scale;upgrade;configure;renew;backup;restore;drill;stop;start;clean
 type Verb string
 
 // The verbs.
@@ -44,6 +44,8 @@ const (
 	// VerbStop stops a cluster that is to be deleted, VerbStart starts it again.
 	VerbStop  Verb = "stop"
 	VerbStart Verb = "start"
+	// VerbClean gives back hosts that were lost and answer again.
+	VerbClean Verb = "clean"
 )
 
 // OperationSpec says what to do. After creation only approvedPlan, attempt and abort may change.

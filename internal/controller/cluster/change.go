@@ -71,6 +71,9 @@ func (r *Reconciler) change(ctx context.Context, c *v1alpha1.Cluster) (op *v1alp
 	if i := slices.IndexFunc(own, func(op v1alpha1.Operation) bool { return underWay(&op) }); i >= 0 {
 		return &own[i], half, nil
 	}
+	if i := slices.IndexFunc(half, func(op v1alpha1.Operation) bool { return op.Spec.Verb == v1alpha1.VerbRestore }); i >= 0 {
+		return &half[i], half, nil // Nothing else may touch what is left of the cluster.
+	}
 	name := changeName(c, verb)
 	for i := range slices.Backward(history.Tried) {
 		op := &history.Tried[i]

@@ -217,9 +217,10 @@ func join(first, second error) error {
 
 // release gives back the hosts that a delete has cleaned, and marks those that it could not reach.
 //
-// One that scales gives back hosts only once it has done everything: a retry would clean them again, whoever has them then.
+// One that scales or restores gives back hosts only once it has done everything: a retry would clean them again, whoever
+// has them then. One that cleans gives back those that it was for.
 func (r *Reconciler) release(ctx context.Context, op *v1alpha1.Operation) error {
-	if op.Spec.Verb == v1alpha1.VerbScale && op.Status.Phase != v1alpha1.OperationSucceeded {
+	if op.Spec.Verb != v1alpha1.VerbDelete && op.Status.Phase != v1alpha1.OperationSucceeded {
 		return nil
 	}
 	if op.Status.Phase == v1alpha1.OperationAborted || op.Status.StartedAt == nil {
@@ -231,7 +232,7 @@ func (r *Reconciler) release(ctx context.Context, op *v1alpha1.Operation) error 
 	}
 	for i := range claims {
 		c := &claims[i]
-		if op.Spec.Verb == v1alpha1.VerbScale && slices.Contains(op.Spec.Wanted.AllHosts(), c.Name) {
+		if keeps(op, c.Name) {
 			continue
 		}
 		// One that came later belongs to a new cluster of the same name.
@@ -242,7 +243,7 @@ func (r *Reconciler) release(ctx context.Context, op *v1alpha1.Operation) error 
 		if err != nil {
 			return err
 		}
-		if !cleaned || lost(op, c.Name) {
+		if !cleaned || op.Spec.Verb != v1alpha1.VerbClean && lost(op, c.Name) {
 			if c.Annotations[v1alpha1.AnnotationNeedsCleaning] == op.Name {
 				continue
 			}
@@ -258,6 +259,21 @@ func (r *Reconciler) release(ctx context.Context, op *v1alpha1.Operation) error 
 		}
 	}
 	return nil
+}
+
+// keeps says whether the cluster has a host when the operation has ended.
+func keeps(op *v1alpha1.Operation, host string) bool {
+	switch op.Spec.Verb {
+	case v1alpha1.VerbScale:
+		return slices.Contains(op.Spec.Wanted.AllHosts(), host)
+	case v1alpha1.VerbRestore:
+		// What it takes out is lost; nothing was cleaned there.
+		return op.Spec.Wanted == nil || slices.Contains(op.Spec.Wanted.AllHosts(), host) || !lost(op, host)
+	case v1alpha1.VerbClean:
+		return !lost(op, host)
+	default:
+		return false
+	}
 }
 
 // lost says whether a person has confirmed that a host is gone, so that nothing was cleaned there.

@@ -20,6 +20,7 @@ import (
 	"slipway.dev/slipway/internal/operation"
 	"slipway.dev/slipway/internal/plan"
 	"slipway.dev/slipway/internal/plan/backup"
+	"slipway.dev/slipway/internal/plan/clean"
 	"slipway.dev/slipway/internal/plan/configure"
 	"slipway.dev/slipway/internal/plan/create"
 	"slipway.dev/slipway/internal/plan/delete"
@@ -46,6 +47,7 @@ func planners() map[v1alpha1.Verb]func(stages.Input) (*plan.Plan, error) {
 		v1alpha1.VerbRenew:     renew.Plan,
 		v1alpha1.VerbStop:      stop.Plan,
 		v1alpha1.VerbStart:     start.Plan,
+		v1alpha1.VerbClean:     clean.Plan,
 	}
 }
 
@@ -140,6 +142,8 @@ func (r *Reconciler) observeClaims(ctx context.Context, op *v1alpha1.Operation, 
 		for _, c := range claims {
 			if c.Annotations[v1alpha1.AnnotationNeedsCleaning] == "" {
 				in.Claims[c.Name] = c.Spec
+			} else {
+				in.Uncleaned = append(in.Uncleaned, c.Name)
 			}
 		}
 	}
@@ -244,10 +248,11 @@ func (r *Reconciler) observeHosts(ctx context.Context, in *stages.Input) error {
 	if err != nil {
 		return err
 	}
-	names := slices.AppendSeq(in.Spec.AllHosts(), maps.Keys(in.Claims))
+	names := slices.AppendSeq(append(in.Spec.AllHosts(), in.Uncleaned...), maps.Keys(in.Claims))
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
 		_, own := in.Claims[name]
+		own = own || slices.Contains(in.Uncleaned, name)
 		if !own && !in.Lends(v1alpha1.GrantHost, name) {
 			continue // Not even an error about it may tell whether it exists.
 		}

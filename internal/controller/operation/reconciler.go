@@ -384,7 +384,7 @@ func (r *Reconciler) finish(ctx context.Context, op *v1alpha1.Operation) error {
 	if !op.Status.Phase.Ended() {
 		return nil
 	}
-	if op.Spec.Verb == v1alpha1.VerbDelete || op.Spec.Verb == v1alpha1.VerbScale {
+	if slices.Contains([]v1alpha1.Verb{v1alpha1.VerbDelete, v1alpha1.VerbScale, v1alpha1.VerbRestore, v1alpha1.VerbClean}, op.Spec.Verb) {
 		if err := r.release(ctx, op); err != nil {
 			return err
 		}

@@ -7,7 +7,8 @@ import (
 	"slipway.dev/slipway/api/v1alpha1"
 )
 
-// Changes are the verbs that bring a cluster from one spec to another.
+// Changes are the verbs that an edit of a Cluster begins, in their order. A restore brings another spec about too, where it
+// replaces control planes or brings a version back, and only a person begins one.
 func Changes() []v1alpha1.Verb {
 	return []v1alpha1.Verb{v1alpha1.VerbScale, v1alpha1.VerbUpgrade, v1alpha1.VerbConfigure}
 }
@@ -25,7 +26,8 @@ func HistoryOf(operations []v1alpha1.Operation) History {
 	var h History
 	ended := slices.DeleteFunc(slices.Clone(operations), func(op v1alpha1.Operation) bool {
 		over := op.Status.Phase.Ended() || op.Status.Phase == v1alpha1.OperationBlocked
-		return !over || op.Spec.Wanted == nil || !slices.Contains(Changes(), op.Spec.Verb)
+		changes := op.Spec.Verb == v1alpha1.VerbRestore || slices.Contains(Changes(), op.Spec.Verb)
+		return !over || op.Spec.Wanted == nil || !changes
 	})
 	slices.SortStableFunc(ended, func(a, b v1alpha1.Operation) int {
 		if c := at(a).Compare(at(b)); c != 0 {

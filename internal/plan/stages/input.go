@@ -30,6 +30,8 @@ type Input struct {
 	Grants []v1alpha1.GrantSpec
 	// Claims holds who has claimed which host.
 	Claims map[string]v1alpha1.HostClaimSpec
+	// Uncleaned are hosts that the cluster holds only because nobody could clean them yet.
+	Uncleaned []string
 	// Bundle is what the wanted version's bundle holds; nil when there is none.
 	Bundle *bundle.Manifest
 	// BundleProblem says why the bundle cannot be used, or is empty.
