@@ -113,8 +113,11 @@ func (p *planner) data() {
 	if p.back {
 		// While no API server runs: a kubelet must never be newer than the one it asks.
 		p.Stage(plan.Stage{Name: "programs", Title: "Put the programs of before back on the nodes", Hosts: slices.Concat(p.staying, p.workers), Needs: needs, Gate: true}, p.Node("programs"))
-		p.Stage(plan.Stage{Name: "config", Title: "Put the configuration of before back", Hosts: p.staying, Needs: []string{"programs"}, Gate: true},
-			[]stages.Call{{Name: "config", Step: p.Configure(nil)}})
+		needs = []string{"programs"}
+	}
+	// Certificates name every control plane of now, which the configuration that made them may not.
+	if p.Stage(plan.Stage{Name: "config", Title: "Bring the configuration up to date", Hosts: p.staying, Needs: needs, Gate: true},
+		[]stages.Call{{Name: "config", Step: p.Configure(nil)}}) {
 		needs = []string{"config"}
 	}
 	calls := append([]stages.Call{{Name: "data", Step: restore.Data{Backup: p.ref(), Restore: p.in.Operation, DataDir: dir, Members: p.in.EtcdMembers(p.members), Port: port}}}, p.Keys()...)
