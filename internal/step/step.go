@@ -71,6 +71,10 @@ const (
 	JoinInformation Output = "cluster/join-information"
 	// RestoreFiles are the programs that put an etcd snapshot back, on the host.
 	RestoreFiles Output = "host/restore-files"
+	// StoredConfig is what kubeadm stores in the cluster for kubelets and those who join.
+	StoredConfig Output = "cluster/stored-config"
+	// KubeletConfig is the configuration of the host's kubelet.
+	KubeletConfig Output = "host/kubelet-config"
 	// Network is the pod network's manifest in the cluster.
 	Network Output = "cluster/network"
 )

@@ -23,7 +23,7 @@ func New(deps output.Deps) *cobra.Command {
 		Short:   "Plan, create, change, look at and delete clusters",
 	}
 	project := output.ProjectFlag(cmd)
-	return output.Noun(cmd, newPlan(deps, project), newCreate(deps, project), newScale(deps, project), newRestore(deps, project), newUpgrade(deps, project), newStatus(deps, project),
+	return output.Noun(cmd, newPlan(deps, project), newCreate(deps, project), newScale(deps, project), newRestore(deps, project), newUpgrade(deps, project), newConfigure(deps, project), newDrift(deps, project), newStatus(deps, project),
 		newList(deps, project), newKubeconfig(deps, project), newSaveTemplate(deps, project), newRenew(deps, project), newDelete(deps, project), newUndelete(deps, project))
 }
 

@@ -33,6 +33,7 @@ type specFlags struct {
 	podCIDR, serviceCIDR, proxyMode       string
 	containerdDir, etcdDir                string
 	disableSwap, disableFirewall, selinux bool
+	settings                              settingFlags
 	set                                   *pflag.FlagSet
 }
 
@@ -57,6 +58,7 @@ func (f *specFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.etcdDir, "etcd-data-dir", "", "where etcd keeps its data (default /var/lib/etcd)")
 	flags.StringArrayVar(&f.labels, "label", nil, "label of a pool's nodes, as POOL:key=value; repeat")
 	flags.StringArrayVar(&f.taints, "taint", nil, "taint of a pool's nodes, as POOL:key=value:Effect; repeat")
+	f.settings.add(flags)
 	flags.BoolVar(&f.disableSwap, "disable-swap", false, "turn swap off on the hosts")
 	flags.BoolVar(&f.disableFirewall, "disable-firewall", false, "stop and disable firewalld or ufw on the hosts")
 	flags.BoolVar(&f.selinux, "permissive-selinux", false, "make SELinux permissive on the hosts")
@@ -178,6 +180,9 @@ func (f *specFlags) apply(spec *v1alpha1.ClusterSpec) error {
 			return err
 		}
 		spec.Endpoint.Provider = v1alpha1.EndpointKubeVIP
+	}
+	if err := f.settings.apply(spec); err != nil {
+		return err
 	}
 	return f.applyPools(spec)
 }

@@ -43,7 +43,7 @@ func printHost(w io.Writer, terminal bool, p *plan.Plan, target step.Target, loo
 			return err
 		}
 		for _, call := range stage.Calls {
-			if err := printStep(w, terminal, call.Name, looks[[2]string{target.Name, call.Name}]); err != nil {
+			if err := PrintStep(w, terminal, call.Name, looks[[2]string{target.Name, call.Name}]); err != nil {
 				return err
 			}
 		}
@@ -51,7 +51,8 @@ func printHost(w io.Writer, terminal bool, p *plan.Plan, target step.Target, loo
 	return nil
 }
 
-func printStep(w io.Writer, terminal bool, name string, look *Preview) error {
+// PrintStep prints what the look at one step found; a nil look was not taken.
+func PrintStep(w io.Writer, terminal bool, name string, look *Preview) error {
 	name = Line(name)
 	if look == nil {
 		return printf(w, "    %s\n", name)

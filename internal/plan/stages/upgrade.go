@@ -64,7 +64,7 @@ func (b *Builder) At(m *bundle.Manifest) *Builder {
 
 // Running says that hosts are nodes already: everything that makes a host one is there.
 func (b *Builder) Running() {
-	b.Given(step.API, step.ServedAPI, step.Network, step.JoinInformation, step.RuntimeFiles, step.Runtime, step.KubernetesFiles,
+	b.Given(step.API, step.ServedAPI, step.Network, step.JoinInformation, step.StoredConfig, step.RuntimeFiles, step.Runtime, step.KubernetesFiles,
 		step.KubeadmConfig, step.ControlPlaneKeys, step.ControlPlaneManifests)
 }
 

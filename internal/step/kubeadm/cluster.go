@@ -29,6 +29,9 @@ func (UploadConfig) ID() step.ID { return "kubeadm.upload-config/v1" }
 // Needs tells what must be there.
 func (UploadConfig) Needs() []step.Output { return []step.Output{step.API, step.KubeadmConfig} }
 
+// Gives tells what later steps find.
+func (UploadConfig) Gives() []step.Output { return []step.Output{step.StoredConfig} }
+
 // Check reads what is stored, and the right of joining nodes to read it.
 func (u UploadConfig) Check(ctx context.Context, r step.Reader) (step.Drift, error) {
 	var drift step.Drift

@@ -28,7 +28,12 @@ type KubeletConfig struct {
 func (KubeletConfig) ID() step.ID { return "kubeadm.kubelet-config/v1" }
 
 // Needs tells what must be there.
-func (KubeletConfig) Needs() []step.Output { return []step.Output{step.API, step.KubernetesFiles} }
+func (KubeletConfig) Needs() []step.Output {
+	return []step.Output{step.API, step.KubernetesFiles, step.StoredConfig}
+}
+
+// Gives tells what later steps find.
+func (KubeletConfig) Gives() []step.Output { return []step.Output{step.KubeletConfig} }
 
 // Check compares each setting that the cluster stores. Where the runtime listens is the node's own.
 func (KubeletConfig) Check(ctx context.Context, r step.Reader) (step.Drift, error) {

@@ -15,7 +15,9 @@ type RunConfigured struct{}
 func (RunConfigured) ID() step.ID { return "kubelet.run-configured/v1" }
 
 // Needs tells what must be there.
-func (RunConfigured) Needs() []step.Output { return []step.Output{step.KubernetesFiles} }
+func (RunConfigured) Needs() []step.Output {
+	return []step.Output{step.KubernetesFiles, step.KubeletConfig}
+}
 
 // Check looks for the note of who replaced it, and asks for the unit.
 func (RunConfigured) Check(ctx context.Context, r step.Reader) (step.Drift, error) {
