@@ -40,7 +40,7 @@ func Plan(in stages.Input) (*plan.Plan, error) {
 	p.members = in.Spec.ControlPlane.Hosts
 	p.all = slices.Concat(p.members, p.workers)
 	p.Builder = stages.New(in, v1alpha1.VerbRestore, p.summary(), p.all)
-	p.Given(step.RuntimeFiles, step.Runtime, step.KubernetesFiles, step.KubeadmConfig, step.ControlPlaneManifests)
+	p.Given(step.StoredConfig, step.RuntimeFiles, step.Runtime, step.KubernetesFiles, step.KubeadmConfig, step.ControlPlaneManifests)
 	p.prove()
 	p.bring()
 	p.data()
