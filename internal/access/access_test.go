@@ -47,6 +47,7 @@ func TestProjectRoles(t *testing.T) {
 	for name, test := range map[string]struct {
 		reason  string
 		members []v1alpha1.ProjectMember
+		grants  []v1alpha1.GrantSpec
 	}{
 		"every-role": {reason: "one of each, people and groups, one person with two roles", members: []v1alpha1.ProjectMember{
 			{Kind: v1alpha1.MemberUser, Name: "paul", Role: v1alpha1.ProjectAdministrator},
@@ -54,11 +55,16 @@ func TestProjectRoles(t *testing.T) {
 			{Name: "oidc:rita@corp", Role: v1alpha1.ReadOnly},
 			{Name: "paul", Role: v1alpha1.ReadOnly},
 		}},
+		"templates": {reason: "what is lent by name is read by name, and nothing else is", members: []v1alpha1.ProjectMember{{Name: "rita", Role: v1alpha1.ReadOnly}},
+			grants: []v1alpha1.GrantSpec{{Kind: v1alpha1.GrantHost, Name: "w1"}, {Kind: v1alpha1.GrantClusterTemplate, Name: "small"},
+				{Kind: v1alpha1.GrantClusterTemplate, Name: "large"}, {Kind: v1alpha1.GrantClusterTemplate, Name: "small"}}},
+		"every-template": {reason: "templates that come later are lent too", members: []v1alpha1.ProjectMember{{Name: "rita", Role: v1alpha1.ReadOnly}},
+			grants: []v1alpha1.GrantSpec{{Kind: v1alpha1.GrantClusterTemplate, Name: "small"}, {Kind: v1alpha1.GrantClusterTemplate, Name: v1alpha1.GrantEverything}}},
 		"reader": {reason: "roles without members have no objects", members: []v1alpha1.ProjectMember{{Name: "rita", Role: v1alpha1.ReadOnly}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var b strings.Builder
-			for _, o := range ProjectRoles(project(test.members...)) {
+			for _, o := range ProjectRoles(project(test.members...), test.grants...) {
 				text, err := yaml.Marshal(o)
 				if err != nil {
 					t.Fatal(err)
@@ -117,7 +123,7 @@ func TestRolesDocument(t *testing.T) {
 	render(&b, Roles(), Table())
 	b.WriteString("\nEvery logged-in person may also ask who they are and what they may do (Kubernetes' `system:basic-user` and\n`system:discovery`).\n\n## On the project itself\n\n")
 	byRole := map[string][]rbacv1.PolicyRule{}
-	for _, o := range ProjectRoles(project(v1alpha1.ProjectMember{Name: "paul", Role: v1alpha1.ProjectAdministrator})) {
+	for _, o := range ProjectRoles(project(v1alpha1.ProjectMember{Name: "paul", Role: v1alpha1.ProjectAdministrator}), v1alpha1.GrantSpec{Kind: v1alpha1.GrantClusterTemplate, Name: "LENT"}) {
 		if role, ok := o.(*rbacv1.ClusterRole); ok {
 			byRole[strings.ReplaceAll(role.Name, "dev", "NAME")] = role.Rules
 		}

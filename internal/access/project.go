@@ -1,6 +1,8 @@
 package access
 
 import (
+	"slices"
+
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -12,16 +14,18 @@ import (
 // roles of this package. It is a pure function; the order is always the same, and every object has its type, the label
 // LabelProject and the Project as owner, so that what another generation of it had can be found and removed.
 //
-// In the whole platform: every member may see the Project and its namespace, and its administrators may change the
-// Project, within what the admission policy slipway-projects lets them. In the namespace: one RoleBinding for each role
+// In the whole platform: every member may see the Project, its namespace and the cluster templates that grants lend to the
+// project, from which they create clusters, and its administrators may change the Project, within what the admission policy slipway-projects lets them. In the namespace: one RoleBinding for each role
 // that has members. A role without members has no objects.
-func ProjectRoles(project *v1alpha1.Project) []client.Object {
+func ProjectRoles(project *v1alpha1.Project, grants ...v1alpha1.GrantSpec) []client.Object {
 	byRole, all := subjects(project.Spec.Members)
 	var objects []client.Object
 	if len(all) > 0 {
-		objects = append(objects, projectClusterRole(project, "", all,
+		rules := append([]rbacv1.PolicyRule{
 			only(project.Name, rule(read(), v1alpha1.Group, "projects")),
-			only(project.Name, rule(read(), "", "namespaces")))...)
+			only(project.Name, rule(read(), "", "namespaces")),
+		}, lentTemplates(grants)...)
+		objects = append(objects, projectClusterRole(project, "", all, rules...)...)
 	}
 	if administrators := byRole[v1alpha1.ProjectAdministrator]; len(administrators) > 0 {
 		objects = append(objects, projectClusterRole(project, ":administrator", administrators,
@@ -38,6 +42,28 @@ func ProjectRoles(project *v1alpha1.Project) []client.Object {
 		})
 	}
 	return objects
+}
+
+// lentTemplates gives the right to read the cluster templates that are lent: each by its name, or all of them.
+func lentTemplates(grants []v1alpha1.GrantSpec) []rbacv1.PolicyRule {
+	const templates = "clustertemplates"
+	var names []string
+	for _, g := range grants {
+		switch {
+		case g.Kind != v1alpha1.GrantClusterTemplate:
+		case g.Name == v1alpha1.GrantEverything:
+			return []rbacv1.PolicyRule{rule(read(), v1alpha1.Group, templates)}
+		case !slices.Contains(names, g.Name):
+			names = append(names, g.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	slices.Sort(names)
+	named := rule([]string{"get"}, v1alpha1.Group, templates)
+	named.ResourceNames = names
+	return []rbacv1.PolicyRule{named}
 }
 
 // projectClusterRole gives a role that speaks of one project alone, and its binding.

@@ -71,7 +71,17 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if refusal != nil {
 		return ctrl.Result{}, r.status(ctx, &p, *refusal)
 	}
-	if err := r.roles(ctx, &p, access.ProjectRoles(&p)); err != nil {
+	var lent v1alpha1.GrantList
+	if err := r.Client.List(ctx, &lent, client.InNamespace(p.Name)); err != nil {
+		return ctrl.Result{}, fmt.Errorf("cannot list what is lent to project %s: %w", p.Name, err)
+	}
+	var grants []v1alpha1.GrantSpec
+	for _, g := range lent.Items {
+		if g.DeletionTimestamp == nil {
+			grants = append(grants, g.Spec)
+		}
+	}
+	if err := r.roles(ctx, &p, access.ProjectRoles(&p, grants...)); err != nil {
 		return ctrl.Result{}, err
 	}
 	return ctrl.Result{}, r.status(ctx, &p, metav1.Condition{Status: metav1.ConditionTrue, Reason: ReasonReady, Message: "its members can work in it"})

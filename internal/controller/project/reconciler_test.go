@@ -467,3 +467,27 @@ func TestFirst(t *testing.T) {
 		expect(t, w, []string{"dev"}, everything("default"))
 	})
 }
+
+// TestLentTemplates: members read the cluster templates that are lent to them, until the grant is taken back, and no others.
+func TestLentTemplates(t *testing.T) {
+	w := newWorld(t, project(member("bob", v1alpha1.ReadOnly)))
+	lent := &v1alpha1.Grant{ObjectMeta: metav1.ObjectMeta{Namespace: "dev", Name: "small"}, Spec: v1alpha1.GrantSpec{Kind: v1alpha1.GrantClusterTemplate, Name: "small"}}
+	w.create(lent, &v1alpha1.Grant{ObjectMeta: metav1.ObjectMeta{Namespace: "ops", Name: "large"}, Spec: v1alpha1.GrantSpec{Kind: v1alpha1.GrantClusterTemplate, Name: "large"}})
+	readable := func() []string {
+		w.reconcile()
+		var names []string
+		for _, r := range get(w, "", "slipway:project:dev", &rbacv1.ClusterRole{}).Rules {
+			if slices.Contains(r.Resources, "clustertemplates") {
+				names = append(names, r.ResourceNames...)
+			}
+		}
+		return names
+	}
+	if got := readable(); !slices.Equal(got, []string{"small"}) {
+		t.Errorf("members may read the templates %v, want the one that is lent to them", got)
+	}
+	w.delete(lent)
+	if got := readable(); len(got) > 0 {
+		t.Errorf("members may read the templates %v after the grant was taken back", got)
+	}
+}

@@ -37,6 +37,10 @@ func Setup(_ context.Context, mgr ctrl.Manager, deps Deps) error {
 		Watches(&v1alpha1.Operation{}, inside, builder.WithPredicates(comesOrGoes(func(old, now client.Object) bool {
 			return running(old.(*v1alpha1.Operation)) != running(now.(*v1alpha1.Operation))
 		}))).
+		// What its members may read.
+		Watches(&v1alpha1.Grant{}, inside, builder.WithPredicates(comesOrGoes(func(old, now client.Object) bool {
+			return old.(*v1alpha1.Grant).Spec != now.(*v1alpha1.Grant).Spec || (old.GetDeletionTimestamp() == nil) != (now.GetDeletionTimestamp() == nil)
+		}))).
 		Watches(&v1alpha1.HostClaim{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
 			return requests(o.(*v1alpha1.HostClaim).Spec.Namespace)
 		}), builder.WithPredicates(comesOrGoes(nil))).
