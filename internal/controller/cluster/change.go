@@ -74,14 +74,18 @@ func (r *Reconciler) change(ctx context.Context, c *v1alpha1.Cluster) (op *v1alp
 	if i := slices.IndexFunc(half, func(op v1alpha1.Operation) bool { return op.Spec.Verb == v1alpha1.VerbRestore }); i >= 0 {
 		return &half[i], half, nil // Nothing else may touch what is left of the cluster.
 	}
-	name := changeName(c, verb)
 	for i := range slices.Backward(history.Tried) {
 		op := &history.Tried[i]
 		// What a person has asked for and was refused, or failed, is not tried again unasked.
-		asked := op.Spec.Generation == 0 && op.Spec.Verb == verb && equality.Semantic.DeepEqual(op.Spec.Wanted, wanted)
-		if op.Name == name || asked {
+		asked := op.Spec.Generation == 0 && equality.Semantic.DeepEqual(op.Spec.Wanted, wanted)
+		if op.Spec.Verb == verb && (asked || op.Spec.Generation == c.Generation) {
 			return op, half, nil
 		}
+	}
+	// One of that name is from before a later change, which an older operation that was retried may have been.
+	name := changeName(c, verb)
+	for n := 2; slices.ContainsFunc(own, func(op v1alpha1.Operation) bool { return op.Name == name }); n++ {
+		name = fmt.Sprintf("%s-%d", changeName(c, verb), n)
 	}
 	op = newOperation(c, verb, name)
 	op.Spec.Wanted, op.Spec.Generation = wanted, c.Generation

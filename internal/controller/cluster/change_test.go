@@ -171,6 +171,21 @@ func TestChange(t *testing.T) {
 			w.came("scale-by-hand", v1alpha1.OperationSucceeded)
 			w.upToDate(metav1.ConditionTrue, "AsWanted")
 		}},
+		"an older one retried": {reason: "what it brings about is not what is wanted now, and the newer one has to be done once more", play: func(t *testing.T, w *world) {
+			active(w)
+			w.modify(workers("w1"))
+			w.came("demo-scale-2-abcde", v1alpha1.OperationFailed)
+			w.modify(workers("w1", "w2"))
+			w.came("demo-scale-3-abcde", v1alpha1.OperationSucceeded)
+			w.upToDate(metav1.ConditionTrue, "AsWanted")
+			w.came("demo-scale-2-abcde", v1alpha1.OperationSucceeded)
+			w.upToDate(metav1.ConditionFalse, "Planning", "demo-scale-3-abcde-2")
+			w.came("demo-scale-3-abcde-2", v1alpha1.OperationSucceeded)
+			w.upToDate(metav1.ConditionTrue, "AsWanted")
+			if got := w.cluster().Status.Applied.WorkerHosts(); !slices.Equal(got, []string{"w1", "w2"}) {
+				t.Errorf("applied are the workers %v, want w1 and w2", got)
+			}
+		}},
 		"two operators at once": {reason: "the second edit waits for the first, and is a change of what that brings about", play: func(t *testing.T, w *world) {
 			active(w)
 			w.modify(workers("w1"))
