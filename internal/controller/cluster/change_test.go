@@ -171,6 +171,26 @@ func TestChange(t *testing.T) {
 			w.came("scale-by-hand", v1alpha1.OperationSucceeded)
 			w.upToDate(metav1.ConditionTrue, "AsWanted")
 		}},
+		"a restore that failed": {reason: "nothing else may touch what is left of the cluster, and no edit begins another restore", play: func(t *testing.T, w *world) {
+			active(w)
+			o := op("restore-by-hand", v1alpha1.VerbRestore, v1alpha1.OperationRunning)
+			o.Labels = map[string]string{v1alpha1.LabelCluster: "demo"}
+			o.Spec.Wanted = w.cluster().Spec.DeepCopy()
+			o.Spec.Wanted.ControlPlane.Hosts = []string{"c2"}
+			if err := w.client.Create(t.Context(), o); err != nil {
+				t.Fatal(err)
+			}
+			w.modify(func(s *v1alpha1.ClusterSpec) { s.ControlPlane.Hosts = []string{"c2"} })
+			w.came("restore-by-hand", v1alpha1.OperationFailed)
+			made := w.creates
+			w.modify(workers("w1"))
+			w.upToDate(metav1.ConditionFalse, "Failed", "slipway operation retry restore-by-hand")
+			if w.creates != made {
+				t.Error("an operation was begun beside a restore that has failed")
+			}
+			w.came("restore-by-hand", v1alpha1.OperationSucceeded)
+			w.upToDate(metav1.ConditionFalse, "Planning")
+		}},
 		"an older one retried": {reason: "what it brings about is not what is wanted now, and the newer one has to be done once more", play: func(t *testing.T, w *world) {
 			active(w)
 			w.modify(workers("w1"))
