@@ -26,13 +26,16 @@ import (
 func declarations() map[step.ID]declaration {
 	return map[step.ID]declaration{
 		access.Roles{}.ID():         none,
+		backup.Drill{}.ID():         none, // It runs on the server.
 		backup.Take{}.ID():          none,
 		bundlefile.Install{}.ID():   none,
 		containerd.Configure{}.ID(): always(restarts(Containerd)),
+		containerd.Mirrors{}.ID():   none, // containerd reads them at each pull.
 		containerd.PinImages{}.ID(): none,
 
 		etcd.AddMember{}.ID():     none,
 		etcd.Healthy{}.ID():       none,
+		etcd.MoveLeader{}.ID():    none,
 		etcd.PromoteMember{}.ID(): always(Effect{Kind: EtcdJoins}),
 		etcd.RemoveMember{}.ID(): depending(func(s etcd.RemoveMember) []Effect {
 			return []Effect{{Kind: EtcdLeaves, Node: s.Name}}
@@ -59,17 +62,21 @@ func declarations() map[step.ID]declaration {
 		kubeadm.Proxy{}.ID():             always(Effect{Kind: RollsOut, Components: []string{KubeProxy}}),
 		kubeadm.RenewCertificates{}.ID(): always(restarts(Kubelet)),
 		kubeadm.RenewKubelet{}.ID():      always(restarts(Kubelet)),
+		kubeadm.RestartProxy{}.ID():      always(Effect{Kind: RollsOut, Components: []string{KubeProxy}}),
 		kubeadm.ServeAPI{}.ID():          none,
 		kubeadm.ServeCertificates{}.ID(): always(restarts(controlPlane()...)),
+		kubeadm.ServeSettings{}.ID():     none,
 		kubeadm.ServeVersion{}.ID():      none,
 		kubeadm.StartKubelet{}.ID():      none,
 		kubeadm.UploadConfig{}.ID():      none,
 		kubeadm.ValidCertificates{}.ID(): none,
 
-		kubelet.InstallUnit{}.ID(): none,
-		kubelet.Start{}.ID():       always(Effect{Kind: StartsAgain, Components: append(controlPlane(), Kubelet, Containerd)}),
-		kubelet.Stop{}.ID():        depending(stop),
-		kubevip.Install{}.ID():     always(restarts(KubeVIP)),
+		kubelet.InstallUnit{}.ID():   none,
+		kubelet.RunConfigured{}.ID(): always(restarts(Kubelet)),
+		kubelet.Start{}.ID():         always(Effect{Kind: StartsAgain, Components: append(controlPlane(), Kubelet, Containerd)}),
+		kubelet.Stop{}.ID():          depending(stop),
+		kubevip.HandOver{}.ID():      always(restarts(KubeVIP)),
+		kubevip.Install{}.ID():       always(restarts(KubeVIP)),
 
 		node.Cordon{}.ID():          none, // Pods that run there run on.
 		node.Drain{}.ID():           depending(func(s node.Drain) []Effect { return []Effect{{Kind: Drains, Node: s.Node}} }),
@@ -101,6 +108,7 @@ func declarations() map[step.ID]declaration {
 		restore.Start{}.ID():          depending(func(s restore.Start) []Effect { return []Effect{{Kind: StartsAgain, Components: s.Pods}} }),
 		restore.Stop{}.ID():           always(Effect{Kind: Stops, Components: controlPlane()}),
 
+		system.HostRecords{}.ID():       none,
 		system.Kernel{}.ID():            none,
 		system.RunInstalled{}.ID():      depending(runInstalled),
 		system.SELinuxPermissive{}.ID(): none,
