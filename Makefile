@@ -55,11 +55,10 @@ bench: build bundle ## measure; prints figures, asserts nothing
 acceptance: test bench ## everything that is too long for CI; its output goes to docs/acceptance
 	HOSTILE=full $(GO) test -count=1 -timeout 20m -v ./test/hostile | grep -v '^==='
 	$(GO) test -count=1 -run '^$$' -bench . ./internal/operation/...
-	SLIPWAY=$(CURDIR)/bin/slipway STORE=$(STORE) KUBERNETES=$(KUBERNETES) $(GO) test -tags day2 -count=1 -timeout 25m -v -run 'TestRestore$$' ./test/e2e
 	$(GO) build -modfile=tools/versitygw.mod -o .cache/versitygw github.com/versity/versitygw/cmd/versitygw
 	VERSITYGW=$(CURDIR)/.cache/versitygw $(GO) test -tags acceptance -count=1 -timeout 5m -v -run TestS3RealServer ./internal/backup
 	for version in v1.35.4 v1.37.1; do bin/slipway bundle build --kubernetes $$version --store $(STORE) --update-lock=machine; done
-	SLIPWAY=$(CURDIR)/bin/slipway STORE=$(STORE) KUBERNETES=$(KUBERNETES) $(GO) test -tags acceptance -count=1 -timeout 60m -v -run TestUpgrade ./test/e2e
+	SLIPWAY=$(CURDIR)/bin/slipway STORE=$(STORE) KUBERNETES=$(KUBERNETES) $(GO) test -tags acceptance -count=1 -timeout 80m -v -run 'TestRestore$$|TestUpgrade$$' ./test/e2e
 
 generate: ## write what is generated: deep copies and CRDs
 	cd api && $(GO) tool -modfile=../tools/go.mod controller-gen object crd:crdVersions=v1,maxDescLen=1000 paths=./... output:crd:dir=crd

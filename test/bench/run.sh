@@ -19,6 +19,8 @@ cat <<END
 END
 "$here/create.sh"
 echo
+CONTROL_PLANES=3 "$here/create.sh"
+echo
 "$here/server.sh"
 echo
 cat <<'END'

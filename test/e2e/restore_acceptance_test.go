@@ -1,4 +1,4 @@
-//go:build day2
+//go:build acceptance
 
 package e2e
 
@@ -20,7 +20,7 @@ import (
 
 // TestRestore takes a cluster of three control planes through a backup, a drill with a kill of the server, the destruction
 // of all etcd data, and a restore; then onto a new host in the place of one that was lost, which returns. It runs with the
-// tag day2: `make acceptance`.
+// tag acceptance: `make acceptance`.
 func TestRestore(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 18*time.Minute)
 	defer cancel()
