@@ -307,7 +307,7 @@ func (m *managed) workloads(store objects, nodes []*node) {
 	for _, o := range store {
 		switch d := o.(type) {
 		case *appsv1.DaemonSet:
-			d.Status = appsv1.DaemonSetStatus{ObservedGeneration: d.Generation, DesiredNumberScheduled: int32(len(nodes)),
+			d.Status = appsv1.DaemonSetStatus{ObservedGeneration: d.Generation, DesiredNumberScheduled: int32(len(nodes)), UpdatedNumberScheduled: int32(len(nodes)),
 				NumberAvailable: run(strings.TrimSuffix(d.Name, "-ds"))}
 		case *appsv1.Deployment:
 			d.Status = appsv1.DeploymentStatus{ObservedGeneration: d.Generation, AvailableReplicas: min(1, run(d.Name)) * *d.Spec.Replicas}

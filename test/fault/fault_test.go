@@ -21,6 +21,7 @@ import (
 func shapes() map[string]shape {
 	return map[string]shape{
 		"three-nodes": {workers: 2}, "single-node": {}, "setup": {workers: 1, setup: true}, "iptables": {workers: 1, proxy: "iptables"},
+		"settings": {workers: 1, settings: true},
 	}
 }
 
@@ -86,6 +87,41 @@ func TestCreateSurvivesCuts(t *testing.T) {
 	operationtest.Cut(t, func(t *testing.T) *operationtest.World { return newWorld(t, k, trial()).create() })
 }
 
+func TestConfigureSurvivesKills(t *testing.T) {
+	k := newKeys(t)
+	operationtest.Crash(t, func(t *testing.T) *operationtest.World { return created(t, k).configure() })
+}
+
+func TestConfigureSurvivesCuts(t *testing.T) {
+	k := newKeys(t)
+	operationtest.Cut(t, func(t *testing.T) *operationtest.World { return created(t, k).configure() })
+}
+
+// TestConfiguredIsAsCreated: a cluster whose settings were changed is the same as one that was created with them.
+func TestConfiguredIsAsCreated(t *testing.T) {
+	k := newKeys(t)
+	// What tells which of two ways it came.
+	apart := regexp.MustCompile(`(?m)^.*/var/lib/slipway/.*\n|"annotations":\{"slipway\.dev/change":"1"\}|"generation":\d+`)
+	state := map[bool]string{}
+	for _, later := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, k, shape{workers: 1, settings: !later})
+			w.succeed(w.create())
+			if later {
+				w.succeed(w.configure())
+			}
+			text, err := w.digest(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			state[later] = apart.ReplaceAllString(text, "")
+		})
+	}
+	if diff := cmp.Diff(strings.Split(state[false], "\n"), strings.Split(state[true], "\n")); diff != "" {
+		t.Errorf("changed (+) and created (-):\n%s", diff)
+	}
+}
+
 func TestDeleteSurvivesKills(t *testing.T) {
 	k := newKeys(t)
 	operationtest.Crash(t, func(t *testing.T) *operationtest.World { return created(t, k).delete() })
@@ -148,7 +184,7 @@ func TestEveryStepIsCovered(t *testing.T) {
 	k := newKeys(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, k, trial())
-		for _, trial := range []*operationtest.World{w.create(), w.delete()} {
+		for _, trial := range []*operationtest.World{w.create(), w.configure(), w.delete()} {
 			for _, s := range trial.Plan.Stages {
 				for _, c := range s.Calls {
 					planned[c.ID] = true
@@ -174,14 +210,12 @@ func cutAlone() map[step.ID]string {
 		"backup.drill/v1":               "backup and restore",
 		"backup.take/v1":                "backup and restore",
 		"etcd.add-member/v1":            "scale",
-		"etcd.healthy/v1":               "scale",
 		"etcd.move-leader/v1":           "upgrade",
 		"etcd.promote-member/v1":        "scale",
 		"etcd.remove-member/v1":         "scale",
 		"etcd.snapshot/v1":              "upgrade",
 		"kubeadm.admin-access/v1":       "create with an address that moves",
 		"kubeadm.join-token/v1":         "scale",
-		"kubeadm.kubelet-config/v1":     "upgrade",
 		"kubeadm.renew-certificates/v1": "renew",
 		"kubeadm.renew-kubelet/v1":      "renew",
 		"kubeadm.serve-certificates/v1": "renew",

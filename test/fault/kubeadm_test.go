@@ -61,8 +61,9 @@ func (n *notary) issue(caCert, caKey []byte, name string, sans []string) (certif
 type phases struct {
 	*node
 	s *fakehost.State
-	// config holds the documents of the configuration by kind.
+	// config holds the documents of the configuration by kind, and texts what they say.
 	config map[string]kubeadmConfig
+	texts  map[string]string
 }
 
 // kubeadmConfig is what the phases read of any of kubeadm's documents.
@@ -80,8 +81,14 @@ type kubeadmConfig struct {
 		TLSBootstrapToken string
 	}
 	KubernetesVersion, ControlPlaneEndpoint string
-	APIServer                               struct{ CertSANs []string }
-	Etcd                                    struct {
+	APIServer                               struct {
+		CertSANs  []string
+		ExtraArgs []struct{ Name, Value string }
+	}
+	ControllerManager, Scheduler struct {
+		ExtraArgs []struct{ Name, Value string }
+	}
+	Etcd struct {
 		Local struct{ DataDir, ImageTag string }
 	}
 	DNS  struct{ ImageTag string }
@@ -92,9 +99,12 @@ type kubeadmConfig struct {
 func (n *node) kubeadm(s *fakehost.State, c fakehost.Call) host.Result {
 	n.cluster.mu.Lock()
 	defer n.cluster.mu.Unlock()
-	p := phases{node: n, s: s, config: map[string]kubeadmConfig{}}
+	p := phases{node: n, s: s, config: map[string]kubeadmConfig{}, texts: map[string]string{}}
 	if slices.Equal(c.Argv[1:], []string{"reset", "--force", "--cri-socket", "unix://" + socketPath}) {
 		return outcome(p.reset())
+	}
+	if slices.Equal(c.Argv[1:], []string{"upgrade", "node", "phase", "kubelet-config"}) {
+		return outcome(p.kubeletConfig())
 	}
 	if len(c.Argv) < 6 || c.Argv[2] != "phase" || c.Argv[len(c.Argv)-2] != "--config" {
 		return fakehost.Fail(2, "kubeadm: unknown command")
@@ -131,7 +141,7 @@ func (p *phases) read(path string) error {
 		if err := yaml.Unmarshal([]byte(document), &c); err != nil {
 			return err
 		}
-		p.config[c.Kind] = c
+		p.config[c.Kind], p.texts[c.Kind] = c, document
 	}
 	return nil
 }
@@ -235,8 +245,8 @@ current-context: user
 `, server, encode(ca), encode(certificate), encode(key))
 }
 
-func (p *phases) manifest(name, image, flag string) error {
-	return p.s.WriteFile("/etc/kubernetes/manifests/"+name+".yaml", fmt.Appendf(nil, "image: %s\n    - %s\n", image, flag), 0o600)
+func (p *phases) manifest(name, image string, flags ...string) error {
+	return p.s.WriteFile("/etc/kubernetes/manifests/"+name+".yaml", fmt.Appendf(nil, "image: %s\n    - %s\n", image, strings.Join(flags, "\n    - ")), 0o600)
 }
 
 func (p *phases) etcdManifest() error {
@@ -248,9 +258,16 @@ func (p *phases) etcdManifest() error {
 }
 
 func (p *phases) controlPlane() error {
-	version := p.config["ClusterConfiguration"].KubernetesVersion
-	for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
-		if err := p.manifest(name, "registry.k8s.io/"+name+":"+version, "--v=0"); err != nil {
+	cluster := p.config["ClusterConfiguration"]
+	version := cluster.KubernetesVersion
+	for name, arguments := range map[string][]struct{ Name, Value string }{
+		"kube-apiserver": cluster.APIServer.ExtraArgs, "kube-controller-manager": cluster.ControllerManager.ExtraArgs, "kube-scheduler": cluster.Scheduler.ExtraArgs,
+	} {
+		flags := []string{"--profiling=false"}
+		for _, a := range arguments {
+			flags = append(flags, "--"+a.Name+"="+a.Value)
+		}
+		if err := p.manifest(name, "registry.k8s.io/"+name+":"+version, flags...); err != nil {
 			return err
 		}
 	}
@@ -273,13 +290,31 @@ func (p *phases) startKubelet(kind string) error {
 	if len(taints) > 0 {
 		flags = append(flags, "--register-with-taints="+strings.Join(taints, ","))
 	}
-	err := errors.Join(
-		p.s.WriteFile("/var/lib/kubelet/kubeadm-flags.env", []byte(`"`+strings.Join(flags, " ")+"\"\n"), 0o644),
-		p.s.WriteFile("/var/lib/kubelet/config.yaml", []byte("kind: KubeletConfiguration\n"), 0o644))
+	err := p.s.WriteFile("/var/lib/kubelet/kubeadm-flags.env", []byte(`"`+strings.Join(flags, " ")+"\"\n"), 0o644)
+	if kind == "InitConfiguration" {
+		err = errors.Join(err, p.s.WriteFile(kubeletConfigPath, []byte(p.texts["KubeletConfiguration"]), 0o644))
+	} else {
+		err = errors.Join(err, p.kubeletConfig())
+	}
 	if err != nil {
 		return err
 	}
 	return p.run("systemctl", "restart", "kubelet")
+}
+
+const kubeletConfigPath = "/var/lib/kubelet/config.yaml"
+
+// kubeletConfig writes what the cluster stores.
+func (p *phases) kubeletConfig() error {
+	c, err := p.cluster.api()
+	if err != nil {
+		return err
+	}
+	stored := find[*corev1.ConfigMap](c, "kube-system", "kubelet-config")
+	if stored == nil {
+		return errors.New("configmaps \"kubelet-config\" not found")
+	}
+	return p.s.WriteFile(kubeletConfigPath, []byte(stored.Data["kubelet"]), 0o644)
 }
 
 func (p *phases) run(argv ...string) error {
@@ -312,13 +347,9 @@ func in(namespace, name string) metav1.ObjectMeta {
 }
 
 func (p *phases) uploadConfig() error {
-	cluster, err := yaml.Marshal(map[string]any{"kubernetesVersion": p.config["ClusterConfiguration"].KubernetesVersion})
-	if err != nil {
-		return err
-	}
-	return p.put(&corev1.ConfigMap{ObjectMeta: in("kube-system", "kubeadm-config"), Data: map[string]string{"ClusterConfiguration": string(cluster)}},
+	return p.put(&corev1.ConfigMap{ObjectMeta: in("kube-system", "kubeadm-config"), Data: map[string]string{"ClusterConfiguration": p.texts["ClusterConfiguration"]}},
 		&rbacv1.RoleBinding{ObjectMeta: in("kube-system", "kubeadm:nodes-kubeadm-config")},
-		&corev1.ConfigMap{ObjectMeta: in("kube-system", "kubelet-config")},
+		&corev1.ConfigMap{ObjectMeta: in("kube-system", "kubelet-config"), Data: map[string]string{"kubelet": p.texts["KubeletConfiguration"]}},
 		&rbacv1.RoleBinding{ObjectMeta: in("kube-system", "kubeadm:kubelet-config")})
 }
 
@@ -351,7 +382,8 @@ func (p *phases) dns() error {
 func (p *phases) proxy() error {
 	version := p.config["ClusterConfiguration"].KubernetesVersion
 	return p.put(
-		&corev1.ConfigMap{ObjectMeta: in("kube-system", "kube-proxy"), Data: map[string]string{"mode": p.config["KubeProxyConfiguration"].Mode}},
+		&corev1.ConfigMap{ObjectMeta: in("kube-system", "kube-proxy"), Data: map[string]string{
+			"mode": p.config["KubeProxyConfiguration"].Mode, "config.conf": p.texts["KubeProxyConfiguration"]}},
 		&appsv1.DaemonSet{ObjectMeta: in("kube-system", "kube-proxy"), Spec: appsv1.DaemonSetSpec{Template: podTemplate("registry.k8s.io/kube-proxy:" + version)}})
 }
 

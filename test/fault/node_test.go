@@ -2,9 +2,11 @@ package fault
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -28,7 +30,9 @@ type node struct {
 	world   *world
 	// running holds the workloads whose pods run here; guarded by cluster.mu.
 	running map[string]bool
-	lastPID int
+	// manifests are those that the static pods run with, by name; guarded by cluster.mu.
+	manifests map[string]string
+	lastPID   int
 }
 
 // live lets time pass on every host until ctx ends.
@@ -145,8 +149,82 @@ func (n *node) staticPods(s *fakehost.State) error {
 		if err := n.start(s, name); err != nil {
 			return err
 		}
+		if err := n.restart(s, name, string(manifest)); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// restart lets a static pod run with its manifest of now. An API server that does so is away for a while, and does not start
+// without its audit policy.
+func (n *node) restart(s *fakehost.State, name, manifest string) error {
+	if n.manifests[name] == manifest {
+		return nil
+	}
+	if path := field(manifest, "--audit-policy-file="); strings.HasPrefix(path, "/") {
+		if s.Lookup(path) == nil {
+			return fmt.Errorf("%s has no audit policy %s", n.name, path)
+		}
+		if err := s.WriteFile("/var/log/kubernetes/audit/audit.log", nil, 0o600); err != nil {
+			return err
+		}
+	}
+	if name == "kube-apiserver" && n.manifests[name] != "" {
+		n.cluster.lasts("api", false)
+	}
+	n.manifests[name] = manifest
+	return nil
+}
+
+// mirrors makes the objects of the static pods, as the kubelet does.
+func (n *node) mirrors(store objects) error {
+	for name, manifest := range n.manifests {
+		if name == "etcd" {
+			continue
+		}
+		_, command, _ := strings.Cut(manifest, "\n")
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: name + "-" + n.name},
+			Spec:   corev1.PodSpec{NodeName: n.name, Containers: []corev1.Container{{Name: name, Image: field(manifest, "image: "), Command: strings.Split(strings.TrimSpace(command), "\n")}}},
+			Status: corev1.PodStatus{Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}}}
+		if err := store.put(pod); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dial reaches the API server of the host itself, which serves the certificate of its file.
+func (n *node) dial(_ context.Context, _, address string) (net.Conn, error) {
+	n.cluster.mu.Lock()
+	serving := n.cluster.serving
+	n.cluster.mu.Unlock()
+	if address != "127.0.0.1:6443" || !serving || n != n.world.nodes[0] {
+		return nil, errRefused
+	}
+	var certificate, key []byte
+	var err error
+	n.host.Do(func(s *fakehost.State) {
+		var err1, err2 error
+		certificate, err1 = s.ReadFile(pkiDir + "apiserver.crt")
+		key, err2 = s.ReadFile(pkiDir + "apiserver.key")
+		err = errors.Join(err1, err2)
+	})
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(certificate, key)
+	if err != nil {
+		return nil, err
+	}
+	near, far := net.Pipe()
+	go func() {
+		server := tls.Server(far, &tls.Config{Certificates: []tls.Certificate{pair}})
+		// Who only looks at the certificate hangs up, which is no error here.
+		_ = server.Handshake()
+		far.Close()
+	}()
+	return near, nil
 }
 
 // field gives the rest of the line after key.
@@ -230,6 +308,9 @@ func (n *node) kubelet(s *fakehost.State, ready bool) error {
 		want.Status, want.Message = corev1.ConditionTrue, ""
 	}
 	object.Status.Conditions = []corev1.NodeCondition{want}
+	if err := n.mirrors(store); err != nil {
+		return err
+	}
 	return n.pods(s, store, object.Spec.PodCIDR, ready)
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	quantity "k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -25,6 +26,7 @@ import (
 	"slipway.dev/slipway/internal/operation/operationtest"
 	"slipway.dev/slipway/internal/pki"
 	"slipway.dev/slipway/internal/plan"
+	"slipway.dev/slipway/internal/plan/configure"
 	"slipway.dev/slipway/internal/plan/create"
 	"slipway.dev/slipway/internal/plan/delete"
 	"slipway.dev/slipway/internal/plan/stages"
@@ -44,7 +46,9 @@ type shape struct {
 	workers int
 	// setup allows everything that hostSetup can allow, on hosts that need all of it, and sets time servers.
 	setup bool
-	proxy string
+	// settings sets everything that can be changed later.
+	settings bool
+	proxy    string
 }
 
 // keys are those of the cluster, the same in every world.
@@ -146,7 +150,20 @@ func spec(s shape) v1alpha1.ClusterSpec {
 	if len(pool.Hosts) > 0 {
 		spec.WorkerPools = []v1alpha1.WorkerPool{pool}
 	}
+	if s.settings {
+		settings(&spec)
+	}
 	return spec
+}
+
+// settings sets everything that can be changed later.
+func settings(spec *v1alpha1.ClusterSpec) {
+	spec.Endpoint.CertSANs, spec.Endpoint.ExternalAddress = []string{"api.example.org"}, "198.51.100.7"
+	spec.Network.NodePortRange = "31000-32000"
+	spec.Components.LogLevel, spec.Components.APIServer.Audit.Enabled = 4, true
+	spec.Components.Kubelet.KubeReserved.Memory = new(quantity.MustParse("100Mi"))
+	spec.Runtime.RegistryMirrors = []v1alpha1.RegistryMirror{{Registry: "docker.io", Endpoints: []string{"https://mirror.example"}}}
+	spec.HostSetup.HostRecords = []v1alpha1.HostRecord{{Address: "192.0.2.77", Names: []string{"files"}}}
 }
 
 // bundle makes a bundle of tiny programs for two architectures and keeps their content.
@@ -220,7 +237,8 @@ func (w *world) newNode(name string, i int, s shape) *node {
 	if s.setup {
 		facts.Swap, facts.Firewall, facts.SELinux = true, "firewalld", "Enforcing"
 	}
-	n := &node{name: name, address: address, host: fakehost.New(name, *facts), cluster: w.cluster, world: w, running: map[string]bool{}, lastPID: 2000}
+	n := &node{name: name, address: address, host: fakehost.New(name, *facts), cluster: w.cluster, world: w, running: map[string]bool{}, manifests: map[string]string{}, lastPID: 2000}
+	n.host.SetDialer(n.dial)
 	h := v1alpha1.Host{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: v1alpha1.HostStatus{InternalAddress: address.String(), Facts: facts,
 		Conditions: []metav1.Condition{{Type: v1alpha1.HostReachable, Status: metav1.ConditionTrue}}}}
 	w.input.Hosts[name], w.input.Platform[name] = h, platform
@@ -240,7 +258,7 @@ func furnish(s *fakehost.State, wanted shape) error {
 	}
 	s.IPTables = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p icmp -j ACCEPT\nCOMMIT\n"
 	s.NFTables = addTable(addTable("", "inet admin"), "ip filter")
-	files := map[string]string{"/proc/swaps": swapHead, "/etc/fstab": "/dev/vda1 / ext4 defaults 0 1\n",
+	files := map[string]string{"/proc/swaps": swapHead, "/etc/fstab": "/dev/vda1 / ext4 defaults 0 1\n", "/etc/hosts": "127.0.0.1 localhost\n",
 		"/etc/systemd/system/multi-user.target.wants/README": ""}
 	if wanted.setup {
 		files["/proc/swaps"] += "/dev/vda2" + swapTail
@@ -277,6 +295,19 @@ func (w *world) create() *operationtest.World {
 		w.t.Fatal(err)
 	}
 	return w.trial(v1alpha1.VerbCreate, p)
+}
+
+// configure gives the trial of a change of all settings.
+func (w *world) configure() *operationtest.World {
+	w.t.Helper()
+	in := w.input
+	in.Applied, in.Operation, in.Claims = in.Spec.DeepCopy(), "1", map[string]v1alpha1.HostClaimSpec{}
+	settings(&in.Spec)
+	p, err := configure.Plan(in)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return w.trial(v1alpha1.VerbConfigure, p)
 }
 
 // delete gives the trial of its end.

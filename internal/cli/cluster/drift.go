@@ -61,7 +61,7 @@ func newDrift(deps output.Deps, project *string) *cobra.Command {
 			if err := output.PrintValue(deps.Streams.Out, *format, json.RawMessage(b)); err != nil {
 				return err
 			}
-		} else if err := printDiffering(deps, differ); err != nil {
+		} else if err := printDiffering(deps, view, differ); err != nil {
 			return err
 		}
 		if err := output.PlanRefusal(view); err != nil || len(differ) == 0 {
@@ -87,7 +87,7 @@ func differing(view *output.PlanView) []output.Preview {
 	return all
 }
 
-func printDiffering(deps output.Deps, all []output.Preview) error {
+func printDiffering(deps output.Deps, view *output.PlanView, all []output.Preview) error {
 	out := deps.Streams.Out
 	if len(all) == 0 {
 		_, err := fmt.Fprintln(out, "nothing differs")
@@ -105,5 +105,15 @@ func printDiffering(deps output.Deps, all []output.Preview) error {
 			return err
 		}
 	}
-	return nil
+	later := 0
+	for _, p := range view.Preview {
+		if p.State == output.PreviewAfter {
+			later++
+		}
+	}
+	if later == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintf(out, "%d more steps can be looked at only once this is put back\n", later)
+	return err
 }

@@ -155,6 +155,35 @@ func TestPlan_Attempted(t *testing.T) {
 	}
 }
 
+// TestPlan_JoinsConfigured: a host that comes later has the settings that were changed before.
+func TestPlan_JoinsConfigured(t *testing.T) {
+	in := running(1, 1, setControlPlanes("cp1", "cp2"), "cp2", "w7")
+	for _, spec := range []*v1alpha1.ClusterSpec{&in.Spec, in.Applied} {
+		spec.Runtime.RegistryMirrors = []v1alpha1.RegistryMirror{{Registry: "docker.io", Endpoints: []string{"https://mirror.example"}}}
+		spec.HostSetup.HostRecords = []v1alpha1.HostRecord{{Address: "192.168.2.2", Names: []string{"files"}}}
+		spec.Components.LogLevel, spec.Components.APIServer.Audit.Enabled, spec.Network.NodePortRange = 4, true, "31000-32000"
+	}
+	in.Spec.WorkerPools[0].Hosts = []string{"w1", "w7"}
+	p, err := Plan(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := map[string]string{}
+	for _, s := range p.Stages {
+		for _, c := range s.Calls {
+			have[c.Name] = string(c.Parameters)
+		}
+	}
+	for name, want := range map[string]string{
+		"worker/mirrors": "mirror.example", "control-plane/mirrors": "mirror.example", "worker/host-records": "192.168.2.2", "control-plane/host-records": "192.168.2.2",
+		"cp2/etcd-config": `"components":{"logLevel":4,"nodePortRange":"31000-32000","audit":{`,
+	} {
+		if !strings.Contains(have[name], want) {
+			t.Errorf("%s is %q, without %s", name, have[name], want)
+		}
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	cases := map[string]struct {
 		reason string

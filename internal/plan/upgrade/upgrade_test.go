@@ -70,6 +70,33 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// TestPlan_KeepsSettings: each version on the way starts with the settings of the cluster.
+func TestPlan_KeepsSettings(t *testing.T) {
+	in := running(1, 1, "v1.37.1")
+	for _, spec := range []*v1alpha1.ClusterSpec{&in.Spec, in.Applied} {
+		spec.Components.LogLevel, spec.Components.APIServer.Audit.Enabled, spec.Network.NodePortRange = 4, true, "31000-32000"
+	}
+	p, err := Plan(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	versions := 0
+	for _, s := range p.Stages {
+		for _, c := range s.Calls {
+			if c.ID != "kubeadm.configure/v1" {
+				continue
+			}
+			versions++
+			if want := `"components":{"logLevel":4,"nodePortRange":"31000-32000","audit":{`; !strings.Contains(string(c.Parameters), want) {
+				t.Errorf("%s is without %s: %s", c.Name, want, c.Parameters)
+			}
+		}
+	}
+	if versions != 2 {
+		t.Errorf("kubeadm is configured for %d versions, not 2", versions)
+	}
+}
+
 // TestPlan_Order: what people read of a plan, in the order in which it is done.
 func TestPlan_Order(t *testing.T) {
 	cases := map[string]struct {

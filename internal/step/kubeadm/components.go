@@ -1,9 +1,9 @@
 package kubeadm
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -171,28 +171,28 @@ func (c Components) configuration(cluster map[string]any) {
 	}
 }
 
-// differences says which flags of ours a component has otherwise than it should, "" when none. Lines holds its command,
-// one flag a line or an element.
-func (c Components) differences(component string, lines []string) string {
+// differences says which flags of ours a component has and which it should have, both "" when they are the same. Lines holds
+// its command, one flag a line or an element.
+func (c Components) differences(component string, lines []string) (is, should string) {
 	want := map[string]string{}
 	for _, a := range c.arguments(component) {
-		want[a.Name] = a.Value
+		want[a.Name] = "--" + a.Name + "=" + a.Value
 	}
 	have := map[string]string{}
 	for _, l := range lines {
-		flag, ok := strings.CutPrefix(strings.TrimPrefix(strings.TrimSpace(l), "- "), "--")
-		name, value, _ := strings.Cut(flag, "=")
-		if ok && slices.Contains(ourFlags(component), name) {
-			have[name] = value
+		flag := strings.TrimPrefix(strings.TrimSpace(l), "- ")
+		name, _, _ := strings.Cut(strings.TrimPrefix(flag, "--"), "=")
+		if strings.HasPrefix(flag, "--") && slices.Contains(ourFlags(component), name) {
+			have[name] = flag
 		}
 	}
-	var all []string
+	var haves, wants []string
 	for _, name := range ourFlags(component) {
 		if have[name] != want[name] {
-			all = append(all, fmt.Sprintf("--%s=%s, not %q", name, have[name], want[name]))
+			haves, wants = append(haves, cmp.Or(have[name], "no --"+name)), append(wants, cmp.Or(want[name], "no --"+name))
 		}
 	}
-	return strings.Join(all, "; ")
+	return strings.Join(haves, " "), strings.Join(wants, " ")
 }
 
 // Differ says which components start otherwise with other settings.

@@ -135,6 +135,26 @@ func TestConfiguration(t *testing.T) {
 			check: func(t *testing.T, d documents) { same(t, "taints", []corev1.Taint{}, d.Init.NodeRegistration.Taints) }},
 		"cgroup v1": {reason: "the kubelet refuses it unless told", settings: settings(func(s *Settings) { s.CgroupV1 = true }), target: controlPlane,
 			check: func(t *testing.T, d documents) { same(t, "failCgroupV1", new(false), d.Kubelet.FailCgroupV1) }},
+		"components": {reason: "flags, and what the API server finds its audit policy by", settings: settings(func(s *Settings) {
+			s.Components = Components{LogLevel: 4, NodePortRange: "31000-32000", Audit: &Audit{Policy: "rules", MaxAge: 0, MaxSize: 1, MaxBackup: 100}}
+			s.KubeReserved, s.SystemReserved = map[string]string{"cpu": "100m"}, map[string]string{"memory": "128Mi"}
+		}), target: controlPlane, check: func(t *testing.T, d documents) {
+			policy := Audit{Policy: "rules"}.policyPath()
+			level := kubeadmv1beta4.Arg{Name: "v", Value: "4"}
+			same(t, "API server", []kubeadmv1beta4.Arg{{Name: "service-node-port-range", Value: "31000-32000"}, {Name: "audit-policy-file", Value: policy},
+				{Name: "audit-log-path", Value: "/var/log/kubernetes/audit/audit.log"}, {Name: "audit-log-maxage", Value: "0"}, {Name: "audit-log-maxsize", Value: "1"},
+				{Name: "audit-log-maxbackup", Value: "100"}, level}, d.Cluster.APIServer.ExtraArgs)
+			same(t, "volumes", []kubeadmv1beta4.HostPathMount{
+				{Name: "audit-policy", HostPath: "/etc/kubernetes/audit", MountPath: "/etc/kubernetes/audit", ReadOnly: true, PathType: corev1.HostPathDirectory},
+				{Name: "audit-log", HostPath: "/var/log/kubernetes/audit", MountPath: "/var/log/kubernetes/audit", PathType: corev1.HostPathDirectoryOrCreate},
+			}, d.Cluster.APIServer.ExtraVolumes)
+			same(t, "SANs", []string{"10.9.0.11"}, d.Cluster.APIServer.CertSANs)
+			same(t, "controller manager", []kubeadmv1beta4.Arg{level}, d.Cluster.ControllerManager.ExtraArgs)
+			same(t, "scheduler", []kubeadmv1beta4.Arg{level}, d.Cluster.Scheduler.ExtraArgs)
+			same(t, "proxy", 4, int(d.Proxy.Logging.Verbosity))
+			same(t, "kube reserved", map[string]string{"cpu": "100m"}, d.Kubelet.KubeReserved)
+			same(t, "system reserved", map[string]string{"memory": "128Mi"}, d.Kubelet.SystemReserved)
+		}},
 		"conntrack kept": {reason: "zero leaves each limit alone", settings: settings(func(s *Settings) { s.KeepConntrack, s.ProxyMode = true, "iptables" }), target: controlPlane,
 			check: func(t *testing.T, d documents) {
 				same(t, "mode", kubeproxyv1alpha1.ProxyMode("iptables"), d.Proxy.Mode)

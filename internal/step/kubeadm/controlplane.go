@@ -166,7 +166,8 @@ func (m Manifests) Check(ctx context.Context, r step.Reader) (step.Drift, error)
 			}
 		}
 		if m.Components != nil && name != "etcd" {
-			drift.Want(path, m.Components.differences(name, strings.Split(string(b), "\n")), "")
+			is, should := m.Components.differences(name, strings.Split(string(b), "\n"))
+			drift.Want(path, is, should)
 		}
 		if written[name] != "" && written[name] != digest(b) {
 			drift.Want(path, "other content", "what kubeadm wrote")

@@ -70,8 +70,8 @@ func (s ServeSettings) pod(ctx context.Context, r step.Reader, component string)
 	case !found || len(pod.Spec.Containers) == 0:
 		return notServed("cannot see static pod %s-%s yet", component, r.Target.Name)
 	}
-	if other := s.Components.differences(component, pod.Spec.Containers[0].Command); other != "" {
-		return notServed("static pod %s still runs with %s", pod.Name, other)
+	if is, should := s.Components.differences(component, pod.Spec.Containers[0].Command); is != should {
+		return notServed("static pod %s still runs with %s, not %s", pod.Name, is, should)
 	}
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {

@@ -3,11 +3,11 @@ package kubeadm
 import (
 	"context"
 	"fmt"
-	"reflect"
 	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
@@ -80,7 +80,7 @@ func (s Settings) stored(ctx context.Context, c client.Reader, document string) 
 	for _, of := range []*storedCluster{&want, &have} {
 		slices.Sort(of.APIServer.CertSANs)
 	}
-	if !reflect.DeepEqual(have, want) {
+	if !equality.Semantic.DeepEqual(have, want) {
 		drift.Want("ConfigMap kube-system/kubeadm-config", "other settings", "those of the cluster")
 	}
 	var config corev1.ConfigMap
@@ -95,7 +95,7 @@ func (s Settings) stored(ctx context.Context, c client.Reader, document string) 
 	if yaml.Unmarshal([]byte(config.Data["kubelet"]), &haveKubelet) != nil {
 		haveKubelet = storedKubelet{}
 	}
-	if !reflect.DeepEqual(haveKubelet, wantKubelet) {
+	if !equality.Semantic.DeepEqual(haveKubelet, wantKubelet) {
 		drift.Want("ConfigMap kube-system/kubelet-config", "other settings", "those of the cluster")
 	}
 	return drift, nil
