@@ -123,7 +123,7 @@ func (w *world) objects(ctx context.Context, t *testing.T) string {
 func (w *world) change(ctx context.Context, t *testing.T) int64 {
 	t.Helper()
 	w.kubectl(ctx, t, "", "delete", "configmap", "-n", "shop", "c1", "c2")
-	w.kubectl(ctx, t, "", "create", "configmap", "-n", "shop", "newer", "--from-literal=a=b")
+	w.kubectl(ctx, t, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: newer, namespace: shop}\ndata: {a: b}\n", "apply", "--server-side", "-f", "-")
 	out := w.kubectl(ctx, t, "", "get", "configmap", "-n", "shop", "newer", "-o", "jsonpath={.metadata.resourceVersion}")
 	revision, err := strconv.ParseInt(out, 10, 64)
 	if err != nil {
