@@ -145,6 +145,8 @@ type OperationStatus struct {
 	Planned *ClusterSpec `json:"planned,omitempty"`
 	// Impact is what the plan does to a cluster that runs; nil for one that does not exist yet.
 	Impact *OperationImpact `json:"impact,omitempty"`
+	// Unasked says that the plan runs without approval, since Setting approval lets a harmless one of this verb.
+	Unasked bool `json:"unasked,omitempty"`
 	// Stage is the stage that runs, or ran last.
 	Stage string `json:"stage,omitempty"`
 	// Stages lists every stage in order.

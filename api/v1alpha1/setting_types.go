@@ -1,6 +1,8 @@
 package v1alpha1
 
 import (
+	"slices"
+
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -79,13 +81,36 @@ type NTPServer struct {
 	Enabled *bool `json:"enabled,omitempty"`
 }
 
-// ApprovalSetting says which verbs wait for a person.
+// ApprovalSetting says which verbs wait for a person. A verb that is in neither list waits when a person proposes the change
+// with an Operation, and does not when the spec of a Cluster asks for it. Deleting a cluster never waits.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.required) || !has(self.unlessHarmless) || self.required.all(v, !(v in self.unlessHarmless))",message="a verb is either in required or in unlessHarmless"
 type ApprovalSetting struct {
-	// Required lists the verbs whose plan must be approved before it runs. Deleting a cluster never waits.
+	// Required lists the verbs whose plan must be approved before it runs.
 	// +kubebuilder:validation:MaxItems=16
-	// +kubebuilder:validation:items:Enum=create
+	// +kubebuilder:validation:items:Enum=create;scale;upgrade;configure;renew;backup;restore;drill;stop;start
 	// +optional
 	Required []string `json:"required,omitempty"`
+	// UnlessHarmless lists the verbs whose plan must be approved unless its impact is harmless: no pod is lost, loses local
+	// data, is the last of its kind or stops, no budget blocks, there is room, etcd keeps its majority and the API answers. An
+	// impact that is not known is not harmless. A harmless plan runs at once, whoever asked for it.
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:Enum=scale;upgrade;configure;renew;backup;restore;drill;stop;start
+	// +optional
+	UnlessHarmless []string `json:"unlessHarmless,omitempty"`
+}
+
+// Asks says whether a plan for the operation, of that impact, waits for a person. Nil is a setting that nobody made.
+func (s *ApprovalSetting) Asks(op *Operation, impact *OperationImpact) bool {
+	verb := string(op.Spec.Verb)
+	switch {
+	case s != nil && slices.Contains(s.Required, verb):
+		return true
+	case s != nil && slices.Contains(s.UnlessHarmless, verb):
+		return !impact.Harmless()
+	default:
+		return op.Spec.Wanted != nil && op.Spec.Generation == 0 // A plan to read: nothing was asked for yet.
+	}
 }
 
 // PrecheckSetting says what a host must have before anything is installed on it. What is not set keeps its default,

@@ -246,6 +246,7 @@ func elsewhere() map[string]string {
 		"Operation .spec.parameters.backup":                    "it is looked up by name",
 		"Operation .spec.parameters.lost[]":                    "it is only compared",
 		"Setting .spec.approval.required[]":                    "an enumeration that is only compared",
+		"Setting .spec.approval.unlessHarmless[]":              "an enumeration that is only compared",
 		"Setting .spec.login.oidc.issuer":                      login,
 		"Setting .spec.login.oidc.clientID":                    login,
 		"Setting .spec.login.oidc.clientSecretName":            login,

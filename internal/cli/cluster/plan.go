@@ -88,7 +88,7 @@ func (p *planning) make(ctx context.Context) (*v1alpha1.Operation, error) {
 	if err != nil {
 		return nil, output.WaitError(err, "the plan of operation "+name, "look later: "+p.connection.Suggest("slipway operation show "+name))
 	}
-	if op.Status.Phase != v1alpha1.OperationPlanned {
+	if op.Status.Phase != v1alpha1.OperationPlanned && !op.Status.Unasked {
 		if err := output.Failures(p.deps.Streams.ErrOut, p.deps.Terminal, op.Status.Failures); err != nil {
 			return nil, err
 		}

@@ -52,6 +52,9 @@ func proposed(cmd *cobra.Command, deps output.Deps, project *string, verb v1alph
 		if err := p.print(ctx, op); err != nil {
 			return err
 		}
+		if op.Status.Unasked {
+			return runsUnasked(ctx, deps, connection, op, noWait)
+		}
 		if !yes {
 			if err := agree(ctx, deps, op); err != nil {
 				return err
@@ -91,6 +94,14 @@ func readLine(ctx context.Context, deps output.Deps) (string, error) {
 	case answer := <-answers:
 		return answer, ctx.Err()
 	}
+}
+
+// runsUnasked follows an operation that nobody needs to approve.
+func runsUnasked(ctx context.Context, deps output.Deps, connection *output.Connection, op *v1alpha1.Operation, noWait bool) error {
+	if _, err := fmt.Fprintf(deps.Streams.Out, "\nIt is harmless and runs without approval, as Setting approval says.\n"); err != nil || noWait {
+		return err
+	}
+	return followOne(ctx, deps, connection, op)
 }
 
 func approveAndFollow(ctx context.Context, deps output.Deps, connection *output.Connection, op *v1alpha1.Operation, noWait bool) error {

@@ -98,19 +98,19 @@ func (f *Follower) ended(ctx context.Context, op *v1alpha1.Operation) (bool, err
 
 // waitsForApproval says whether a planned operation runs only when a person agrees.
 func (c *Connection) waitsForApproval(ctx context.Context, op *v1alpha1.Operation) (bool, error) {
-	if op.Spec.Wanted != nil && op.Spec.Generation == 0 {
-		return true, nil
+	if op.Status.Unasked {
+		return false, nil
 	}
 	var setting v1alpha1.Setting
 	err := c.Client.Get(ctx, client.ObjectKey{Name: v1alpha1.SettingApproval}, &setting)
 	switch {
 	case apierrors.IsNotFound(err), apierrors.IsForbidden(err):
 		// Who may not read the setting sees that nothing happens, and what is waited for.
-		return false, nil
+		setting.Spec.Approval = nil
 	case err != nil:
 		return false, fmt.Errorf("cannot read setting %s: %w", v1alpha1.SettingApproval, err)
 	}
-	return setting.Spec.Approval != nil && slices.Contains(setting.Spec.Approval.Required, string(op.Spec.Verb)), nil
+	return setting.Spec.Approval.Asks(op, op.Status.Impact), nil
 }
 
 // Show prints what is new in op.

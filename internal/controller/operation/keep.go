@@ -37,6 +37,9 @@ func (r *Reconciler) keep(ctx context.Context, op *v1alpha1.Operation, in *stage
 
 // order makes the Backup that an upgrade takes.
 func (r *Reconciler) order(ctx context.Context, op *v1alpha1.Operation) error {
+	if op.Spec.Verb != v1alpha1.VerbUpgrade {
+		return nil
+	}
 	var in stages.Input
 	var err error
 	if in.Grants, err = r.grants(ctx, op.Namespace); err != nil {

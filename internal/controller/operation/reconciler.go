@@ -32,6 +32,8 @@ import (
 const (
 	// unapprovedLife is how long a plan for a cluster that does not exist waits for approval.
 	unapprovedLife = 24 * time.Hour
+	// fresh is how long what was seen of a cluster is good enough to run a plan that nobody has approved.
+	fresh = 5 * time.Minute
 	// keepEnded and keepFor say how many ended operations a cluster keeps: whichever is more.
 	keepEnded = 20
 	keepFor   = 30 * 24 * time.Hour
@@ -149,37 +151,44 @@ func (r *Reconciler) offer(ctx context.Context, op *v1alpha1.Operation, p *plan.
 		return err
 	}
 	felt := in != nil && impact.Felt(p, in.Applied)
-	planned := func(ctx context.Context, op *v1alpha1.Operation) error {
-		var said *v1alpha1.OperationImpact
+	var agreed agreement
+	decide := func(ctx context.Context) error {
+		var err error
 		if in != nil {
-			said = new(impact.Of(in.Input))
+			agreed.impact = new(impact.Of(in.Input))
 		}
+		agreed.needed, agreed.unasked, err = r.needsApproval(ctx, op, agreed.impact)
+		return err
+	}
+	planned := func(ctx context.Context, op *v1alpha1.Operation) error {
 		return r.status(ctx, op, func(s *v1alpha1.OperationStatus) {
 			s.Phase = v1alpha1.OperationPlanned
 			s.Attempt = op.Spec.Attempt
 			s.Plan, s.Planned = &v1alpha1.PlanReference{Hash: hash, Summary: p.Summary}, from
-			s.Impact = said
+			s.Impact, s.Unasked = agreed.impact, agreed.unasked
 			s.Message = message
 			s.Failures, s.FinishedAt = nil, nil
 			s.Progress = v1alpha1.Progress{Steps: int32(p.Steps()), Summary: fmt.Sprintf("0/%d", p.Steps())}
 		})
 	}
-	needed, err := r.needsApproval(ctx, op)
-	if err != nil {
-		return err
-	}
-	preview := needed && op.Spec.ApprovedPlan != hash
-	if !felt && !preview {
-		return planned(ctx, op)
+	waits := func() bool { return agreed.needed && op.Spec.ApprovedPlan != hash }
+	if !felt {
+		if err := decide(ctx); err != nil {
+			return err
+		}
+		if !waits() {
+			return planned(ctx, op)
+		}
 	}
 	copied := op.DeepCopy()
 	r.runs.start(copied, func(ctx context.Context, _ <-chan struct{}) {
 		ctx = because(ctx, copied)
+		var err error
 		if felt {
 			r.look(ctx, in)
+			err = decide(ctx)
 		}
-		var err error
-		if preview {
+		if err == nil && waits() {
 			err = r.preview(ctx, copied, p)
 		}
 		if err == nil {
@@ -190,6 +199,12 @@ func (r *Reconciler) offer(ctx context.Context, op *v1alpha1.Operation, p *plan.
 		}
 	})
 	return nil
+}
+
+// agreement is whether a plan of that impact waits for a person; unasked says that it does not because it is harmless.
+type agreement struct {
+	impact          *v1alpha1.OperationImpact
+	needed, unasked bool
 }
 
 // refuse ends an operation that has no plan.
@@ -211,7 +226,7 @@ func (r *Reconciler) approveAndStart(ctx context.Context, op *v1alpha1.Operation
 			s.Phase, s.FinishedAt, s.Message = v1alpha1.OperationAborted, &now, "aborted before anything was changed"
 		})
 	}
-	needed, err := r.needsApproval(ctx, op)
+	needed, unasked, err := r.needsApproval(ctx, op, op.Status.Impact)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -239,6 +254,9 @@ func (r *Reconciler) approveAndStart(ctx context.Context, op *v1alpha1.Operation
 	}
 	if hash != op.Status.Plan.Hash {
 		return ctrl.Result{}, r.offer(ctx, op, p, from, hash, "the hosts have changed since the last plan: read this one")
+	}
+	if unasked && op.Spec.ApprovedPlan != hash && op.Status.Impact.LookedAt != nil && time.Since(op.Status.Impact.LookedAt.Time) > fresh {
+		return ctrl.Result{}, r.offer(ctx, op, p, from, hash, "planned again after its wait: "+p.Summary)
 	}
 	if needed && op.Spec.Verb == v1alpha1.VerbDelete {
 		if err := r.deleteCluster(ctx, op); err != nil {
@@ -278,20 +296,20 @@ func (r *Reconciler) deleteCluster(ctx context.Context, op *v1alpha1.Operation) 
 	return nil
 }
 
-func (r *Reconciler) needsApproval(ctx context.Context, op *v1alpha1.Operation) (bool, error) {
+// needsApproval says whether a plan of that impact waits for a person, and whether it does not because it is harmless.
+func (r *Reconciler) needsApproval(ctx context.Context, op *v1alpha1.Operation, said *v1alpha1.OperationImpact) (needed, unasked bool, err error) {
 	if op.Spec.Verb == v1alpha1.VerbDelete {
 		// Deleting the Cluster is the approval; an Operation that came first is a plan to read.
 		c, err := r.cluster(ctx, op)
-		return err == nil && c != nil && c.DeletionTimestamp == nil, err
-	}
-	if op.Spec.Wanted != nil && op.Spec.Generation == 0 {
-		return true, nil // A plan to read: nothing was asked for yet.
+		return err == nil && c != nil && c.DeletionTimestamp == nil, false, err
 	}
 	setting, err := r.setting(ctx, v1alpha1.SettingApproval)
-	if err != nil || setting.Approval == nil {
-		return false, err
+	if err != nil {
+		return false, false, err
 	}
-	return slices.Contains(setting.Approval.Required, string(op.Spec.Verb)), nil
+	needed = setting.Approval.Asks(op, said)
+	unasked = !needed && setting.Approval != nil && slices.Contains(setting.Approval.UnlessHarmless, string(op.Spec.Verb))
+	return needed, unasked, nil
 }
 
 // start claims the hosts and hands the plan to the engine. What it was made from is nil for a plan that was stored: that is
