@@ -163,12 +163,14 @@ func (p *planner) finish() {
 	if p.Stage(plan.Stage{Name: "register-fresh", Title: "Register the new control planes", Hosts: p.fresh, Needs: []string{"nodes"}}, p.Register("register-fresh")) {
 		register = append(register, "register-fresh")
 	}
-	p.Stage(plan.Stage{Name: "kubelets", Title: "Restart the kubelets", Hosts: p.all, Needs: []string{"nodes"}}, append(calls, stages.Call{Name: "node-ready", Step: node.Ready{}}))
+	p.Stage(plan.Stage{Name: "kubelets", Title: "Restart the kubelets", Hosts: p.all, Needs: []string{"nodes"}}, append(calls, stages.Call{Name: "node-ready", Step: node.Ready{Since: p.in.Began()}}))
 	if p.Stage(plan.Stage{Name: "register", Title: "Mark the control planes", Hosts: p.staying, Needs: []string{"kubelets"}}, p.Register("register")) {
 		register = append(register, "register")
 	}
+	workloads := stages.Workloads()
+	workloads.Since = p.in.Began()
 	p.Stage(plan.Stage{Name: "finish", Title: "See that all works, and tidy up", Hosts: p.members, Needs: register}, []stages.Call{
-		{Name: "workloads", Step: stages.Workloads()},
+		{Name: "workloads", Step: workloads},
 		{Name: "finish", Step: restore.Finish{DataDir: p.in.Spec.Components.Etcd.DataDir}},
 	})
 }

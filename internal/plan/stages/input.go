@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"slipway.dev/slipway/api/v1alpha1"
 	"slipway.dev/slipway/internal/bundle"
 	"slipway.dev/slipway/internal/step"
@@ -99,6 +101,11 @@ func factsDigest(in Input, hosts []string) string {
 	}
 	sum := sha256.Sum256(b)
 	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// Began is when the operation was asked for, as steps keep it: to the second.
+func (in Input) Began() *metav1.Time {
+	return &metav1.Time{Time: in.Since.UTC().Truncate(time.Second)}
 }
 
 // Target gives a host as a plan holds it. A host that was never seen has a name only.

@@ -32,6 +32,6 @@ func Plan(in stages.Input) (*plan.Plan, error) {
 	if len(workers) > 0 {
 		needs = append(needs, "workers")
 	}
-	b.Stage(plan.Stage{Name: "ready", Title: "Wait for the nodes", Hosts: all, Needs: needs}, []stages.Call{{Name: "ready", Step: node.Ready{}}})
+	b.Stage(plan.Stage{Name: "ready", Title: "Wait for the nodes", Hosts: all, Needs: needs}, []stages.Call{{Name: "ready", Step: node.Ready{Since: in.Began()}}})
 	return b.Plan()
 }
