@@ -128,6 +128,16 @@ func runtimeCases() map[string]stepCase {
 				b.blobs[digestOf(content)] = content
 			}
 		}, drift: []string{"image registry.k8s.io/pause:3.10.2 io.cri-containerd.pinned", "image registry.k8s.io/etcd:3.6.8-0", "image registry.k8s.io/kube-proxy:v1.36.3"}},
+		"old images": {reason: "what the cluster does not name any more is let go, and what somebody else pinned is not", drift: []string{"image registry.k8s.io/pause:3.10 io.cri-containerd.pinned"},
+			step: containerd.UnpinImages{Names: []string{"registry.k8s.io/pause:3.10", "registry.k8s.io/gone:1"}}, prepare: func(b *bench) {
+				b.write("/usr/local/bin/ctr", "ctr")
+				b.write("/run/containerd/containerd.sock", "")
+				b.host.Do(func(s *fakehost.State) {
+					for _, name := range []string{"registry.k8s.io/pause:3.10", "example.org/mine:1"} {
+						s.Images[name] = host.Image{Digest: digestOf(name), Labels: map[string]string{"io.cri-containerd.pinned": "pinned"}}
+					}
+				})
+			}},
 		"programs": {reason: "one is old, the others are missing", step: install, prepare: func(b *bench) {
 			for _, content := range []string{"kubelet", "kubeadm", "bridge"} {
 				b.blobs[digestOf(content)] = content

@@ -29,6 +29,7 @@ func Steps() (step.Registry, error) {
 		containerd.Configure{},
 		containerd.Mirrors{},
 		containerd.PinImages{},
+		containerd.UnpinImages{},
 		etcd.AddMember{},
 		etcd.Healthy{},
 		etcd.MoveLeader{},

@@ -2,7 +2,6 @@ package app
 
 import (
 	"fmt"
-	"strconv"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -45,21 +44,17 @@ func kubeletOf(version string) func(*bench) {
 	}
 }
 
-// runs gives the host a service whose process runs what was at the path when it started.
+// runs gives the host a service whose process runs what was at the path when it started; something else is there now.
 func (b *bench) runs(unit, program string) {
 	b.write("/etc/systemd/system/"+unit, "[Unit]\n")
+	b.write(program, "old")
 	b.host.Do(func(s *fakehost.State) {
-		link := func(target string) error {
-			path := "/proc/" + strconv.Itoa(s.Units[unit].MainPID) + "/exe"
-			s.Remove(path)
-			return s.Symlink(path, target)
+		s.UnitPrograms[unit] = program
+		if r := s.Exec(fakehost.Call{Argv: []string{"systemctl", "start", unit}}); r.ExitCode != 0 {
+			b.t.Fatalf("%s", r.Stderr)
 		}
-		s.Units[unit] = &host.Unit{ID: unit, LoadState: "loaded", ActiveState: "active", SubState: "running", MainPID: 1000 + len(s.Units), Result: "success"}
-		if err := link(program + " (deleted)"); err != nil {
-			b.t.Fatal(err)
-		}
-		s.UnitEffects[unit] = func(_ *fakehost.State, _ string) host.Result { return done(link(program)) }
 	})
+	b.write(program, "new")
 }
 
 func upgradeCases() map[string]stepCase {

@@ -25,13 +25,14 @@ import (
 // that runs is said.
 func declarations() map[step.ID]declaration {
 	return map[step.ID]declaration{
-		access.Roles{}.ID():         none,
-		backup.Drill{}.ID():         none, // It runs on the server.
-		backup.Take{}.ID():          none,
-		bundlefile.Install{}.ID():   none,
-		containerd.Configure{}.ID(): always(restarts(Containerd)),
-		containerd.Mirrors{}.ID():   none, // containerd reads them at each pull.
-		containerd.PinImages{}.ID(): none,
+		access.Roles{}.ID():           none,
+		backup.Drill{}.ID():           none, // It runs on the server.
+		backup.Take{}.ID():            none,
+		bundlefile.Install{}.ID():     none,
+		containerd.Configure{}.ID():   always(restarts(Containerd)),
+		containerd.Mirrors{}.ID():     none, // containerd reads them at each pull.
+		containerd.PinImages{}.ID():   none,
+		containerd.UnpinImages{}.ID(): none,
 
 		etcd.AddMember{}.ID():     none,
 		etcd.Healthy{}.ID():       none,

@@ -24,7 +24,7 @@ func journey(t *testing.T) *world {
 }
 
 func TestCrash_EveryEdgeOfASuccess(t *testing.T) {
-	edges := operationtest.Crash(t, func(t *testing.T) *operationtest.World { return journey(t).trial() })
+	edges := operationtest.Crash(t, func(t *testing.T) *operationtest.World { return journey(t).trial() }, operationtest.All)
 	for _, point := range []operation.Point{operation.BeforeClaim, operation.AfterClaim, operation.BeforeRecord, operation.AfterRecord,
 		operation.BeforeApply, operation.AfterApply, operation.BeforeWrite, operation.AfterWrite, operation.AfterVerify,
 		operation.BeforeFinal, operation.AfterFinal} {
@@ -39,9 +39,9 @@ func TestCrash_EveryEdgeOfAPartialEnd(t *testing.T) {
 		w := journey(t)
 		w.fails("w1", "join", 1)
 		return w.trial()
-	})
+	}, operationtest.All)
 }
 
 func TestCut_EveryCall(t *testing.T) {
-	operationtest.Cut(t, func(t *testing.T) *operationtest.World { return journey(t).trial() })
+	operationtest.Cut(t, func(t *testing.T) *operationtest.World { return journey(t).trial() }, operationtest.All)
 }

@@ -79,22 +79,22 @@ func TestDeleteGivesHostsBackWithoutRuntime(t *testing.T) {
 
 func TestCreateSurvivesKills(t *testing.T) {
 	k := newKeys(t)
-	operationtest.Crash(t, func(t *testing.T) *operationtest.World { return newWorld(t, k, trial()).create() })
+	operationtest.Crash(t, func(t *testing.T) *operationtest.World { return newWorld(t, k, trial()).create() }, operationtest.All)
 }
 
 func TestCreateSurvivesCuts(t *testing.T) {
 	k := newKeys(t)
-	operationtest.Cut(t, func(t *testing.T) *operationtest.World { return newWorld(t, k, trial()).create() })
+	operationtest.Cut(t, func(t *testing.T) *operationtest.World { return newWorld(t, k, trial()).create() }, operationtest.All)
 }
 
 func TestConfigureSurvivesKills(t *testing.T) {
 	k := newKeys(t)
-	operationtest.Crash(t, func(t *testing.T) *operationtest.World { return created(t, k).configure() })
+	operationtest.Crash(t, func(t *testing.T) *operationtest.World { return created(t, k).configure() }, operationtest.All)
 }
 
 func TestConfigureSurvivesCuts(t *testing.T) {
 	k := newKeys(t)
-	operationtest.Cut(t, func(t *testing.T) *operationtest.World { return created(t, k).configure() })
+	operationtest.Cut(t, func(t *testing.T) *operationtest.World { return created(t, k).configure() }, operationtest.All)
 }
 
 // TestConfiguredIsAsCreated: a cluster whose settings were changed is the same as one that was created with them.
@@ -124,12 +124,12 @@ func TestConfiguredIsAsCreated(t *testing.T) {
 
 func TestDeleteSurvivesKills(t *testing.T) {
 	k := newKeys(t)
-	operationtest.Crash(t, func(t *testing.T) *operationtest.World { return created(t, k).delete() })
+	operationtest.Crash(t, func(t *testing.T) *operationtest.World { return created(t, k).delete() }, operationtest.All)
 }
 
 func TestDeleteSurvivesCuts(t *testing.T) {
 	k := newKeys(t)
-	operationtest.Cut(t, func(t *testing.T) *operationtest.World { return created(t, k).delete() })
+	operationtest.Cut(t, func(t *testing.T) *operationtest.World { return created(t, k).delete() }, operationtest.All)
 }
 
 // created gives a world with a whole cluster.
@@ -209,6 +209,7 @@ func cutAlone() map[step.ID]string {
 	return map[step.ID]string{
 		"backup.drill/v1":               "backup and restore",
 		"backup.take/v1":                "backup and restore",
+		"containerd.unpin-images/v1":    "upgrade",
 		"etcd.add-member/v1":            "scale",
 		"etcd.move-leader/v1":           "upgrade",
 		"etcd.promote-member/v1":        "scale",

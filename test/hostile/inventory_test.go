@@ -117,6 +117,7 @@ func stepStrings() map[string]string {
 		"containerd.pin-images/v1 .images[].name":         ofBundle,
 		"containerd.pin-images/v1 .images[].digest":       ofBundle,
 		"containerd.pin-images/v1 .images[].architecture": ofBundle,
+		"containerd.unpin-images/v1 .names[]":             ofBundle,
 		"flannel.install/v1 .image":                       ofBundle,
 		"flannel.install/v1 .podCIDR":                     "Cluster .spec.network.podCIDR",
 		"flannel.install/v1 .apiHost":                     "Cluster .spec.endpoint.host",

@@ -74,6 +74,7 @@ type Host struct {
 	observer func(Event)
 	dialer   func(ctx context.Context, network, address string) (net.Conn, error)
 	reach    func(netip.AddrPort) bool
+	absent   func(netip.AddrPort) bool
 	orphan   string
 	down     bool
 	broken   chan struct{}
@@ -146,6 +147,13 @@ func (h *Host) SetReach(reach func(netip.AddrPort) bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.reach = reach
+}
+
+// SetAbsent says at which addresses there is no machine that could refuse a Reach query.
+func (h *Host) SetAbsent(absent func(netip.AddrPort) bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.absent = absent
 }
 
 // Inject plans one cut. Several may be planned; each happens once.

@@ -159,6 +159,50 @@ func TestReboot(t *testing.T) {
 	}
 }
 
+// TestUnitPrograms: a service runs the file that was there when it started, until it is restarted.
+func TestUnitPrograms(t *testing.T) {
+	const unit, program = "kubelet.service", "/usr/local/bin/kubelet"
+	h := newHost()
+	h.Do(func(s *fake.State) {
+		s.UnitPrograms[unit] = program
+		for _, path := range []string{program, "/etc/systemd/system/" + unit} {
+			if err := s.WriteFile(path, []byte("old"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	w := h.Writer(host.Fence{Owner: "alpha", Epoch: 1})
+	exe := func() string {
+		units, err := host.QueryUnits(t.Context(), h, unit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := h.Stat(t.Context(), fmt.Sprintf("/proc/%d/exe", units[0].MainPID))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info[0].Target
+	}
+	mustRun(t, w, "systemctl", "start", unit)
+	if got := exe(); got != program {
+		t.Errorf("the service runs %q, want %s", got, program)
+	}
+	if err := w.WriteFile(t.Context(), program+".new", host.File{Content: []byte("new"), Mode: 0o755}); err != nil {
+		t.Fatal(err)
+	}
+	mustRun(t, w, "mv", "--force", "--no-target-directory", program+".new", program)
+	if got := exe(); got != program+" (deleted)" {
+		t.Errorf("the service runs %q, want the file of before", got)
+	}
+	mustRun(t, w, "systemctl", "restart", unit)
+	if got := exe(); got != program {
+		t.Errorf("the service runs %q, want the new file", got)
+	}
+	if strings.Contains(h.Snapshot(), "/proc/") {
+		t.Error("the number of a process is part of the state")
+	}
+}
+
 // TestSnapshot: two ways to one end look the same, whatever the epochs; a difference shows.
 func TestSnapshot(t *testing.T) {
 	one, two := newHost(), newHost()
@@ -202,6 +246,39 @@ func TestObserve(t *testing.T) {
 	}
 	if h.Writes() != 2 || h.Commands() != 3 {
 		t.Errorf("%d writes and %d commands were counted, want 2 and 3", h.Writes(), h.Commands())
+	}
+}
+
+// TestFull: a full disk takes no file and gives back what is removed.
+func TestFull(t *testing.T) {
+	h := newHost()
+	w := h.Writer(host.Fence{Owner: "alpha", Epoch: 1})
+	if err := w.WriteFile(t.Context(), "/srv/a", host.File{Content: []byte("a")}); err != nil {
+		t.Fatal(err)
+	}
+	h.Do(func(s *fake.State) { s.Full = true })
+	if err := w.WriteFile(t.Context(), "/srv/a", host.File{Content: []byte("b")}); err == nil || !strings.Contains(err.Error(), "No space left on device") {
+		t.Errorf("a write on a full disk says %v", err)
+	}
+	if content, err := h.ReadFile(t.Context(), "/srv/a"); err != nil || string(content) != "a" {
+		t.Errorf("the file of before is %q %v", content, err)
+	}
+	if err := w.Remove(t.Context(), "/srv/a"); err != nil {
+		t.Errorf("nothing can be removed from a full disk: %v", err)
+	}
+}
+
+// TestReach: who answers, who refuses and where nobody is are three things.
+func TestReach(t *testing.T) {
+	h := newHost()
+	open, nobody := netip.MustParseAddrPort("10.0.0.5:22"), netip.MustParseAddr("10.0.0.9")
+	h.SetReach(func(a netip.AddrPort) bool { return a == open })
+	h.SetAbsent(func(a netip.AddrPort) bool { return a.Addr() == nobody })
+	for address, want := range map[string]string{"10.0.0.5:22": "", "10.0.0.5:23": "refused", "10.0.0.9:22": "No route"} {
+		ok, detail, err := host.QueryReach(t.Context(), h, address, 1)
+		if err != nil || ok != (want == "") || !strings.Contains(detail, want) {
+			t.Errorf("%s: %t %q %v, want %q", address, ok, detail, err, want)
+		}
 	}
 }
 

@@ -138,9 +138,12 @@ func (s *State) answerNetwork(name string, args []string) host.Result {
 		if err != nil {
 			address, err = netip.ParseAddrPort(args[0] + ":" + args[1])
 		}
-		if err == nil && s.host.reach != nil && s.host.reach(address) {
+		switch {
+		case err == nil && s.host.reach != nil && s.host.reach(address):
 			fmt.Fprintln(&out, "open")
-		} else {
+		case err == nil && s.host.absent != nil && s.host.absent(address):
+			fmt.Fprintln(&out, "reach: connect: No route to host")
+		default:
 			fmt.Fprintln(&out, "reach: connect: Connection refused")
 		}
 	case "images":

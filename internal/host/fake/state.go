@@ -33,11 +33,16 @@ type State struct {
 	// UnitEffects is called with start, stop, restart or reload after the unit's state changed; when it
 	// fails on start, the unit is failed.
 	UnitEffects map[string]func(s *State, verb string) host.Result
-	Modules     map[string]bool
-	Sysctls     map[string]string
-	Mounts      []host.Mount
-	Listening   map[netip.AddrPort]bool
-	Processes   []host.Process
+	// UnitPrograms says which program a unit runs, by path: /proc/PID/exe of its process then tells whether that is still
+	// the file that is there.
+	UnitPrograms map[string]string
+	// Full says that the disk has no room: no file can be written, and what is there can be removed.
+	Full      bool
+	Modules   map[string]bool
+	Sysctls   map[string]string
+	Mounts    []host.Mount
+	Listening map[netip.AddrPort]bool
+	Processes []host.Process
 	// Containers holds what runs below a shim or in a pod's cgroup, the shims too.
 	Containers []host.Process
 	Links      []host.Link
@@ -51,12 +56,15 @@ type State struct {
 
 	files map[string]*Node
 	host  *Host
+	// pids counts processes of units; runs holds the file that each was started from.
+	pids int
+	runs map[string]*Node
 }
 
 func newState(h *Host, facts v1alpha1.HostFacts) *State {
 	s := &State{Units: map[string]*host.Unit{}, UnitEffects: map[string]func(*State, string) host.Result{}, Modules: map[string]bool{},
 		Sysctls: map[string]string{"net.ipv4.ip_forward": "0"}, Listening: map[netip.AddrPort]bool{}, Images: map[string]host.Image{},
-		Names: map[string][]netip.Addr{}, Versions: map[string]string{}, files: map[string]*Node{}, host: h}
+		Names: map[string][]netip.Addr{}, Versions: map[string]string{}, UnitPrograms: map[string]string{}, files: map[string]*Node{}, host: h, runs: map[string]*Node{}}
 	for _, dir := range strings.Fields("/ /etc /etc/systemd /etc/systemd/system /etc/sysctl.d /etc/modules-load.d /opt /proc /root /run /srv /tmp " +
 		"/usr /usr/bin /usr/lib /usr/lib/systemd /usr/lib/systemd/system /usr/local /usr/local/bin /usr/sbin /var /var/lib /var/log") {
 		s.files[dir] = &Node{Mode: fs.ModeDir | 0o755}
@@ -136,6 +144,9 @@ func (s *State) put(p string, n *Node) error {
 	if old := s.files[full]; old != nil && old.Mode.IsDir() {
 		return fmt.Errorf("%s is a directory", p)
 	}
+	if s.Full && len(n.Content) > 0 && !strings.HasPrefix(full, "/run/") { // That is memory.
+		return fmt.Errorf("%s: No space left on device", p)
+	}
 	if err := s.Mkdir(path.Dir(full), 0o755); err != nil {
 		return err
 	}
@@ -187,6 +198,9 @@ func (s *State) drop(full string) {
 
 // Tree describes root and everything below it, sorted by path; nothing when it is missing.
 func (s *State) Tree(root string) []host.FileInfo {
+	if exe := s.exe(root); exe != nil {
+		return []host.FileInfo{describe(root, exe)}
+	}
 	full, err := s.resolve(root, false)
 	if err != nil || s.files[full] == nil {
 		return nil
@@ -225,8 +239,11 @@ func (s *State) claim(name string, f host.Fence) error {
 	if err := s.Mkdir(place.State, 0o755); err != nil {
 		return err
 	}
-	if err := s.WriteFile(place.State+"/holder", fmt.Appendf(nil, "%s %d\n", f.Owner, f.Epoch), 0o644); err != nil {
-		return err
+	content := fmt.Appendf(nil, "%s %d\n", f.Owner, f.Epoch)
+	if have, err := s.ReadFile(place.State + "/holder"); err != nil || !bytes.Equal(have, content) {
+		if err := s.WriteFile(place.State+"/holder", content, 0o644); err != nil {
+			return host.FencedError(name, nil, host.Result{ExitCode: 205, Stderr: []byte("slipway-fence: cannot write " + err.Error() + "\n")})
+		}
 	}
 	return s.WriteFile(place.Runtime+"/epoch", fmt.Appendf(nil, "%d\n", f.Epoch), 0o644)
 }

@@ -1,6 +1,8 @@
 package fake
 
 import (
+	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -61,7 +63,9 @@ func (s *State) unitVerb(verb, name string) host.Result {
 	case verb == "stop":
 		delete(s.Units, name)
 	default:
-		s.Units[name] = &host.Unit{ID: name, LoadState: "loaded", ActiveState: "active", SubState: "running", MainPID: 1000 + len(s.Units), Result: "success"}
+		s.pids++
+		s.Units[name] = &host.Unit{ID: name, LoadState: "loaded", ActiveState: "active", SubState: "running", MainPID: 1000 + s.pids, Result: "success"}
+		s.runs[name] = s.Lookup(s.UnitPrograms[name])
 	}
 	if effect := s.UnitEffects[name]; effect != nil {
 		if r := effect(s, verb); r.ExitCode != 0 {
@@ -72,6 +76,22 @@ func (s *State) unitVerb(verb, name string) host.Result {
 		}
 	}
 	return host.Result{}
+}
+
+// exe gives /proc/PID/exe of the process of a unit whose program is known, nil for every other path. The link of a program
+// that was replaced since says so, as the kernel's does.
+func (s *State) exe(root string) *Node {
+	for name, u := range s.Units {
+		program := s.UnitPrograms[name]
+		if program == "" || u.MainPID == 0 || root != fmt.Sprintf("/proc/%d/exe", u.MainPID) {
+			continue
+		}
+		if s.Lookup(program) != s.runs[name] {
+			program += " (deleted)"
+		}
+		return &Node{Mode: fs.ModeSymlink | 0o777, Target: program}
+	}
+	return nil
 }
 
 func systemctl(s *State, c Call) host.Result {

@@ -27,9 +27,10 @@ const (
 	after way = "after"
 )
 
-// Cut cuts the connection at every single call that an uninterrupted run makes to a host, in three ways each, once.
+// Cut cuts the connection at every single call that an uninterrupted run makes to a host, in three ways each, once; or makes
+// one of share of these trials.
 // It wants the same end state, or an operation that stopped and names the host; never a success that is none.
-func Cut(t *testing.T, build Build) {
+func Cut(t *testing.T, build Build, share int) {
 	t.Helper()
 	var want string
 	var calls []call
@@ -48,7 +49,11 @@ func Cut(t *testing.T, build Build) {
 			ways = ways[:1] // a look whose answer is lost is a look that never was
 		}
 		for _, how := range ways {
-			t.Run(fmt.Sprintf("%s-%03d-%s-%s", at.host, at.n, at.kind, how), func(t *testing.T) {
+			trial := fmt.Sprintf("%s-%03d-%s-%s", at.host, at.n, at.kind, how)
+			if !sampled(trial, share) {
+				continue
+			}
+			t.Run(trial, func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) { cutOnce(t, build(t), at, how, want) })
 			})

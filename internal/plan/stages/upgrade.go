@@ -71,6 +71,24 @@ func (b *Builder) Running() {
 // Images are those of the bundle that a host needs.
 func (b *Builder) Images(controlPlane bool) containerd.PinImages { return b.images(controlPlane) }
 
+// Old are the images that other bundles name and this one does not: nothing of the cluster runs them any more.
+func (b *Builder) Old(others ...*bundle.Manifest) containerd.UnpinImages {
+	var old containerd.UnpinImages
+	for _, m := range others {
+		if m == nil {
+			continue
+		}
+		for _, i := range m.Images {
+			named := slices.ContainsFunc(b.in.Bundle.Images, func(now bundle.Image) bool { return now.Name == i.Name })
+			if !named && !slices.Contains(old.Names, i.Name) {
+				old.Names = append(old.Names, i.Name)
+			}
+		}
+	}
+	slices.Sort(old.Names)
+	return old
+}
+
 // MoveControlPlane brings a control plane that runs to the version of the bundle, but for its kubelet: that one may ask
 // another API server of the cluster, and must never be newer than the oldest.
 func (b *Builder) MoveControlPlane(prefix string) []Call { return b.moveControlPlane(prefix, false) }

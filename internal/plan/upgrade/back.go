@@ -2,12 +2,14 @@ package upgrade
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/version"
 
 	"slipway.dev/slipway/api/v1alpha1"
+	"slipway.dev/slipway/internal/bundle"
 	"slipway.dev/slipway/internal/plan"
 	"slipway.dev/slipway/internal/plan/stages"
 	"slipway.dev/slipway/internal/step/etcd"
@@ -45,7 +47,19 @@ func planBack(in stages.Input) (*plan.Plan, error) {
 		b.Stage(stages.Holding(stage, "Control plane "+name+" back to "+b.version(), []string{name}),
 			append(b.TakeBackControlPlane(stage), stages.Call{Name: stage + "/etcd", Step: etcd.Healthy{Members: len(in.Spec.ControlPlane.Hosts)}}))
 	}
+	b.letGo()
 	return b.Plan()
+}
+
+// letGo takes the pins off what the upgrade brought.
+func (b *back) letGo() {
+	var others []*bundle.Manifest
+	for _, version := range slices.Sorted(maps.Keys(b.in.Bundles)) {
+		others = append(others, b.in.Bundles[version])
+	}
+	if old := b.Old(others...); len(old.Names) > 0 {
+		b.Stage(stages.Holding("old-images", "Let go of the images that were not needed", b.hosts()), []stages.Call{{Name: "old-images", Step: old}})
+	}
 }
 
 // back is what an upgrade has changed so far.

@@ -37,18 +37,18 @@ func TestPlanBack(t *testing.T) {
 	}{
 		"first control plane": {"only the host that was changed, and the first, which tells the cluster", halfWay(3, 2, "v1.36.3", map[string][]string{
 			"cp1": append([]string{"control-plane-images/v1.36.3", "snapshot"}, moved("cp1", "v1.36.3")...), "w1": {"worker-images"}}),
-			[]string{"images-control-planes: cp1", "back-cp1: cp1"}},
+			[]string{"images-control-planes: cp1", "back-cp1: cp1", "old-images: cp1"}},
 		"two control planes": {"the last that went comes back first", halfWay(3, 2, "v1.36.3", map[string][]string{"cp1": moved("cp1", "v1.36.3"), "cp2": moved("cp2", "v1.36.3")}),
-			[]string{"images-control-planes: cp1 cp2", "back-cp2: cp2", "back-cp1: cp1"}},
+			[]string{"images-control-planes: cp1 cp2", "back-cp2: cp2", "back-cp1: cp1", "old-images: cp1 cp2"}},
 		"a worker": {"what is shared and kubelets come back before any API server: none is ever newer than one", halfWay(1, 3, "v1.36.3", map[string][]string{
 			"cp1": append(moved("cp1", "v1.36.3"), "upload-config", "proxy", "kubelet-cp1/programs"), "w1": {"workers-1/cordon", "workers-1/programs"}, "w2": {"workers-2/cordon"}}),
-			[]string{"images-control-planes: cp1", "images-workers: w1 w2", "addons: cp1", "back-node-w1: w1", "back-node-w2: w2", "back-node-cp1: cp1", "back-cp1: cp1"}},
-		"nothing": {"the snapshot was all that was done", halfWay(1, 1, "v1.36.3", map[string][]string{"cp1": {"snapshot"}}), []string{"images-control-planes: cp1"}},
+			[]string{"images-control-planes: cp1", "images-workers: w1 w2", "addons: cp1", "back-node-w1: w1", "back-node-w2: w2", "back-node-cp1: cp1", "back-cp1: cp1", "old-images: cp1 w1 w2"}},
+		"nothing": {"the snapshot was all that was done", halfWay(1, 1, "v1.36.3", map[string][]string{"cp1": {"snapshot"}}), []string{"images-control-planes: cp1", "old-images: cp1"}},
 		"etcd can": {"while one member has the etcd of before, all of them can have it", func() stages.Input {
 			in := halfWay(3, 0, "v1.37.1", map[string][]string{"cp1": moved("cp1", "v1.37.1"), "cp2": moved("cp2", "v1.37.1")})
 			in.Applied.Kubernetes.Version, in.Spec.Kubernetes.Version, in.Bundle = "v1.36.3", "v1.36.3", in.Bundles["v1.36.3"]
 			return in
-		}(), []string{"images-control-planes: cp1 cp2", "back-cp2: cp2", "back-cp1: cp1"}},
+		}(), []string{"images-control-planes: cp1 cp2", "back-cp2: cp2", "back-cp1: cp1", "old-images: cp1 cp2"}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -19,7 +19,7 @@ const (
 	// mostStages is what one Operation can record.
 	mostStages = 64
 	// otherStages are those that every upgrade has.
-	otherStages = 6
+	otherStages = 7
 )
 
 // route finds the versions on the way, one for each minor version, and the rules that the way breaks.

@@ -52,6 +52,7 @@ func Plan(in stages.Input) (*plan.Plan, error) {
 	p.share()
 	p.moveKubelets()
 	p.moveWorkers()
+	p.letGo()
 	return p.Plan()
 }
 
@@ -146,6 +147,18 @@ func (p *planner) moveWorkers() {
 		n++
 		name := fmt.Sprintf("workers-%d", n)
 		p.Stage(stages.Holding(name, "Move pods away; kubelet and runtime of "+short(batch), batch), p.MoveNode(name, true))
+	}
+}
+
+// letGo takes the pins off what the cluster ran before. There is no way back from here but by bringing it again.
+func (p *planner) letGo() {
+	others := []*bundle.Manifest{p.in.Bundles[p.in.Applied.Kubernetes.Version]}
+	for _, h := range p.way {
+		others = append(others, h.Manifest)
+	}
+	old := p.Old(others...)
+	if len(old.Names) > 0 {
+		p.Stage(stages.Holding("old-images", "Let go of the images of before", p.in.Spec.AllHosts()), []stages.Call{{Name: "old-images", Step: old}})
 	}
 }
 

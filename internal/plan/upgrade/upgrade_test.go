@@ -119,6 +119,7 @@ func TestPlan_Order(t *testing.T) {
 				"Tell the cluster its version; network, proxy and DNS: cp1",
 				"Kubelet and runtime of control plane cp1: cp1", "Kubelet and runtime of control plane cp2: cp2", "Kubelet and runtime of control plane cp3: cp3",
 				"Move pods away; kubelet and runtime of w1, w2: w1 w2", "Move pods away; kubelet and runtime of w3: w3",
+				"Let go of the images of before: cp1 cp2 cp3 w1 w2 w3",
 			}},
 		"same-etcd": {"a move of etcd within a minor version can be taken back", running(1, 1, "v1.36.3"), func(*stages.Input) {},
 			"upgrade cluster demo: Kubernetes v1.35.4 to v1.36.3, 1 control plane, 1 workers; a snapshot of etcd is kept on cp1 first",
@@ -127,6 +128,7 @@ func TestPlan_Order(t *testing.T) {
 				"Bring the images to the control planes: cp1", "Bring the images to the workers: w1", "Keep a snapshot of etcd on cp1: cp1",
 				"Control plane cp1 to v1.36.3: cp1", "Tell the cluster its version; network, proxy and DNS: cp1",
 				"Kubelet and runtime of control plane cp1: cp1", "Move pods away; kubelet and runtime of w1: w1",
+				"Let go of the images of before: cp1 w1",
 			}},
 	}
 	cases["backup"] = cases["same-etcd"]
@@ -259,7 +261,7 @@ func TestPlan_NotLentAnyMore(t *testing.T) {
 func TestPlan_Fits(t *testing.T) {
 	in := running(5, 1, "v1.37.1")
 	pool := &in.Spec.WorkerPools[0]
-	for i := range 42 {
+	for i := range 41 {
 		name := fmt.Sprintf("x%d", i)
 		pool.Hosts = append(pool.Hosts, name)
 		in.Hosts[name] = stagestest.Bare(name, fmt.Sprintf("198.51.100.%d", i+1))
