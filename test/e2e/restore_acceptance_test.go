@@ -61,7 +61,7 @@ func TestRestore(t *testing.T) {
 		w.destroy(ctx, "sandbox-1", "sandbox-3")
 		w.run(ctx, "cluster", "restore", "demo", "--backup", name, "--replace", "sandbox-2=sandbox-4", "--yes")
 		w.restored(ctx, t, before)
-		if nodes := w.kubectl(ctx, t, "", "get", "nodes", "-o", "name"); nodes != "node/sandbox-1\nnode/sandbox-3\nnode/sandbox-4" {
+		if nodes := strings.TrimSpace(w.kubectl(ctx, t, "", "get", "nodes", "-o", "name")); nodes != "node/sandbox-1\nnode/sandbox-3\nnode/sandbox-4" {
 			t.Errorf("the nodes are %q", nodes)
 		}
 		w.run(ctx, "sandbox", "start", "sandbox-2", "--data-dir", w.data)
