@@ -45,6 +45,7 @@ func compare(in stages.Input) (change, error) {
 		return change{}, fault.NewBug(fmt.Errorf("cannot plan to scale cluster %s: nothing is applied", in.Name))
 	}
 	was, is := in.Applied, &in.Spec
+	before, after := was.AllHosts(), is.AllHosts()
 	c := change{members: was.ControlPlane.Hosts}
 	lost := func(name string) bool { return slices.Contains(in.Parameters.Lost, name) }
 	for _, name := range was.ControlPlane.Hosts {
@@ -57,9 +58,9 @@ func compare(in stages.Input) (change, error) {
 			c.oldControlPlanes = append(c.oldControlPlanes, name)
 		}
 	}
-	for _, name := range is.AllHosts() {
+	for _, name := range after {
 		switch {
-		case slices.Contains(was.AllHosts(), name):
+		case slices.Contains(before, name):
 		case slices.Contains(is.ControlPlane.Hosts, name):
 			c.newControlPlanes = append(c.newControlPlanes, name)
 		default:
@@ -73,7 +74,7 @@ func compare(in stages.Input) (change, error) {
 		c.retaint = c.retaint || (len(tried.WorkerHosts()) == 0) != (len(is.WorkerHosts()) == 0)
 		for _, r := range relabellings(tried, is) {
 			r.name += fmt.Sprintf("-back-%d", i+1)
-			r.hosts = slices.DeleteFunc(r.hosts, func(name string) bool { return !slices.Contains(was.AllHosts(), name) })
+			r.hosts = slices.DeleteFunc(r.hosts, func(name string) bool { return !slices.Contains(before, name) })
 			if len(r.hosts) > 0 {
 				c.relabelled = append(c.relabelled, r)
 			}
@@ -82,7 +83,7 @@ func compare(in stages.Input) (change, error) {
 	// A claim says more than the spec that was applied: a host of an edit that failed half-way has to go as well.
 	for _, name := range slices.Sorted(maps.Keys(in.Claims)) {
 		switch {
-		case in.Claims[name].ClusterUID != in.UID, slices.Contains(is.AllHosts(), name), slices.Contains(was.ControlPlane.Hosts, name):
+		case in.Claims[name].ClusterUID != in.UID, slices.Contains(after, name), slices.Contains(was.ControlPlane.Hosts, name):
 		case attempted(in, name) && lost(name):
 			c.lostControlPlanes = append(c.lostControlPlanes, name)
 		case attempted(in, name):
@@ -93,9 +94,9 @@ func compare(in stages.Input) (change, error) {
 			c.oldWorkers = append(c.oldWorkers, name)
 		}
 	}
-	for _, name := range is.AllHosts() {
+	for _, name := range after {
 		leaving := func(spec v1alpha1.ClusterSpec) bool { return !slices.Contains(spec.AllHosts(), name) }
-		if slices.Contains(was.AllHosts(), name) && slices.ContainsFunc(in.Attempted, leaving) {
+		if slices.Contains(before, name) && slices.ContainsFunc(in.Attempted, leaving) {
 			c.comeBack = append(c.comeBack, name)
 		}
 	}

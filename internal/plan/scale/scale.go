@@ -68,8 +68,9 @@ func (c change) refusals(in stages.Input, leaving []string) []precheck.Finding {
 	if len(c.staying) == 0 {
 		add(was.ControlPlane.Hosts[0], "control-plane", "no control plane would stay", "one that stays: replace them one edit after another")
 	}
+	before := was.AllHosts()
 	for _, name := range is.AllHosts() {
-		if slices.Contains(was.AllHosts(), name) && slices.Contains(was.ControlPlane.Hosts, name) != slices.Contains(is.ControlPlane.Hosts, name) {
+		if slices.Contains(before, name) && slices.Contains(was.ControlPlane.Hosts, name) != slices.Contains(is.ControlPlane.Hosts, name) {
 			add(name, "role", "it would change between control plane and worker", "to be taken out in one edit and brought in by the next")
 		}
 	}
