@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"reflect"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -37,14 +39,23 @@ type managed struct {
 	// Etcd is the membership. Whoever holds mu or a host's state may use it.
 	fakecluster.Etcd
 	mu sync.Mutex
-	// store is nil while etcd has no data.
-	store   objects
-	serving bool
+	// store is nil while etcd has no data; data is what the members' files hold of it, and holds says who has any.
+	store     objects
+	data      string
+	holds     map[string]bool
+	snapshots map[string]objects
+	// serving says whose API server answers, versions which process of etcd each host had.
+	serving  map[string]bool
+	versions map[string]int
 	// since says when what lasts has begun.
 	since map[string]time.Time
+	// image asks a host for the image of a static pod.
+	image func(host, pod string) string
 }
 
-func newManaged() *managed { return &managed{since: map[string]time.Time{}} }
+func newManaged() *managed {
+	return &managed{since: map[string]time.Time{}, holds: map[string]bool{}, snapshots: map[string]objects{}, serving: map[string]bool{}, versions: map[string]int{}}
+}
 
 // lasts says for how long something has been so, without a break.
 func (m *managed) lasts(what string, so bool) time.Duration {
@@ -63,7 +74,7 @@ var errRefused = errors.New("dial tcp 127.0.0.1:6443: connect: connection refuse
 
 // api gives the store while the API server answers. The caller holds mu.
 func (m *managed) api() (objects, error) {
-	if !m.serving || m.store == nil {
+	if m.store == nil || !slices.Contains(slices.Collect(maps.Values(m.serving)), true) {
 		return nil, fault.NewTransient("APIUnreachable", errRefused)
 	}
 	return m.store, nil
@@ -80,13 +91,42 @@ func (m *managed) ask(f func(objects) error) error {
 }
 
 // Ready is step.ClusterReader's.
-func (m *managed) Ready(context.Context, string) error {
-	return m.ask(func(objects) error { return nil })
+func (m *managed) Ready(_ context.Context, host string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if host != "" && !m.serving[host] {
+		return fault.NewTransient("APIUnreachable", errRefused)
+	}
+	_, err := m.api()
+	return err
 }
 
-// Ask is step.ClusterReader's.
-func (m *managed) Ask(context.Context, string, string) ([]byte, error) {
-	return nil, m.ask(func(objects) error { return nil })
+// Ask is step.ClusterReader's: the version that an API server runs, and figures that say nothing.
+func (m *managed) Ask(ctx context.Context, host, path string) ([]byte, error) {
+	if err := m.Ready(ctx, host); err != nil {
+		return nil, err
+	}
+	if path != "/version" {
+		return nil, nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	running := m.image(host, "kube-apiserver")
+	return json.Marshal(map[string]string{"gitVersion": running[strings.LastIndex(running, ":")+1:]})
+}
+
+// EtcdSnapshot is step.EtcdReader's; what is restored from it is what the cluster holds now.
+func (m *managed) EtcdSnapshot(ctx context.Context, host string) (io.ReadCloser, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	snapshot, err := m.Etcd.EtcdSnapshot(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	defer snapshot.Close()
+	content, err := io.ReadAll(snapshot)
+	m.snapshots[string(content)] = m.store.clone()
+	return reading(string(content)), err
 }
 
 // Get is step.ClusterReader's.
@@ -244,6 +284,15 @@ func (m *managed) Evict(_ context.Context, namespace, name string, _ *int64) err
 // objects holds what a cluster holds, by kind, namespace and name.
 type objects map[string]client.Object
 
+// clone copies all of them.
+func (s objects) clone() objects {
+	copied := objects{}
+	for key, o := range s {
+		copied[key] = o.DeepCopyObject().(client.Object)
+	}
+	return copied
+}
+
 // put makes each object exist as given.
 func (s objects) put(all ...client.Object) error {
 	for _, o := range all {
@@ -252,6 +301,7 @@ func (s objects) put(all ...client.Object) error {
 			return err
 		}
 		o.SetGeneration(1)
+		o.SetResourceVersion("1") // Nobody else changes what the trials change.
 		s[gvk.Kind+" "+client.ObjectKeyFromObject(o).String()] = o
 	}
 	return nil
@@ -286,6 +336,20 @@ func (m *managed) controllers(nodes []*node) {
 	if err != nil {
 		return
 	}
+	// Pods, nodes and replicas are looked after by the controller manager that works.
+	working := slices.ContainsFunc(nodes, func(n *node) bool { return m.serving[n.name] && n.processes["kube-controller-manager"].pid > 0 })
+	if !working {
+		return
+	}
+	lease := &coordinationv1.Lease{ObjectMeta: in("kube-system", "kube-controller-manager"), Spec: coordinationv1.LeaseSpec{RenewTime: new(metav1.NowMicro())}}
+	if store.put(lease) != nil {
+		return
+	}
+	for key, o := range store {
+		if pod, ok := o.(*corev1.Pod); ok && find[*corev1.Node](store, "", pod.Spec.NodeName) == nil {
+			delete(store, key)
+		}
+	}
 	for i, n := range nodes {
 		if object := find[*corev1.Node](store, "", n.name); object != nil && object.Spec.PodCIDR == "" {
 			object.Spec.PodCIDR = fmt.Sprintf("172.25.%d.0/24", i)
@@ -296,9 +360,16 @@ func (m *managed) controllers(nodes []*node) {
 
 // workloads counts the pods that run.
 func (m *managed) workloads(store objects, nodes []*node) {
-	run := func(app string) (n int32) {
+	registered := int32(0)
+	for _, o := range store {
+		if _, ok := o.(*corev1.Node); ok {
+			registered++
+		}
+	}
+	run := func(app, image string) (n int32) {
 		for _, node := range nodes {
-			if m.lasts(node.name+"/"+app, node.running[app]) >= podsAvailable {
+			p, known := node.processes[app]
+			if known && p.image == image && time.Since(p.began) >= podsAvailable && find[*corev1.Node](store, "", node.name) != nil {
 				n++
 			}
 		}
@@ -307,10 +378,10 @@ func (m *managed) workloads(store objects, nodes []*node) {
 	for _, o := range store {
 		switch d := o.(type) {
 		case *appsv1.DaemonSet:
-			d.Status = appsv1.DaemonSetStatus{ObservedGeneration: d.Generation, DesiredNumberScheduled: int32(len(nodes)), UpdatedNumberScheduled: int32(len(nodes)),
-				NumberAvailable: run(strings.TrimSuffix(d.Name, "-ds"))}
+			d.Status = appsv1.DaemonSetStatus{ObservedGeneration: d.Generation, DesiredNumberScheduled: registered, UpdatedNumberScheduled: registered,
+				NumberAvailable: run(strings.TrimSuffix(d.Name, "-ds"), image(&d.Spec.Template))}
 		case *appsv1.Deployment:
-			d.Status = appsv1.DeploymentStatus{ObservedGeneration: d.Generation, AvailableReplicas: min(1, run(d.Name)) * *d.Spec.Replicas}
+			d.Status = appsv1.DeploymentStatus{ObservedGeneration: d.Generation, AvailableReplicas: min(1, run(d.Name, image(&d.Spec.Template))) * *d.Spec.Replicas}
 		}
 	}
 }
@@ -322,7 +393,9 @@ func (m *managed) digest() (string, error) {
 	if m.store == nil {
 		return "no cluster\n", nil
 	}
-	lines := []string{fmt.Sprintf("serving %t", m.serving)}
+	_, err := m.api()
+	serves := err == nil
+	lines := []string{fmt.Sprintf("serving %t %v", serves, m.serving)}
 	members, err := m.EtcdMembers(context.Background())
 	if err != nil {
 		lines = append(lines, "etcd without a quorum")
@@ -331,7 +404,30 @@ func (m *managed) digest() (string, error) {
 		lines = append(lines, fmt.Sprintf("etcd %s at %v, learner %t", member.Name, member.PeerURLs, member.Learner))
 	}
 	for _, key := range slices.Sorted(maps.Keys(m.store)) {
-		b, err := json.Marshal(m.store[key])
+		o := m.store[key]
+		if secret, ok := o.(*corev1.Secret); ok {
+			timeless := secret.DeepCopy()
+			delete(timeless.Data, "expiration")
+			o = timeless
+		}
+		if _, ok := o.(*coordinationv1.Lease); ok {
+			continue // It says when, and nothing else.
+		}
+		if node, ok := o.(*corev1.Node); ok {
+			timeless := node.DeepCopy()
+			for i := range timeless.Status.Conditions {
+				timeless.Status.Conditions[i].LastHeartbeatTime = metav1.Time{}
+			}
+			o = timeless
+		}
+		content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+		if err != nil {
+			return "", err
+		}
+		if !serves { // What was reported last is of no meaning.
+			delete(content, "status")
+		}
+		b, err := json.Marshal(content)
 		if err != nil {
 			return "", err
 		}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -26,16 +27,19 @@ import (
 	"slipway.dev/slipway/internal/pki"
 )
 
+// aYear is how long kubeadm makes certificates valid.
+const aYear = 365 * 24 * time.Hour
+
 // notary issues certificates. It gives the same one for the same question, so that equal histories end equal.
 type notary struct {
 	mu     sync.Mutex
 	issued map[string][2][]byte
 }
 
-func (n *notary) issue(caCert, caKey []byte, name string, sans []string) (certificate, key []byte, err error) {
+func (n *notary) issue(caCert, caKey []byte, name string, sans []string, made time.Time) (certificate, key []byte, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	question := fmt.Sprintf("%x %s %v", sha256.Sum256(caCert), name, sans)
+	question := fmt.Sprintf("%x %s %v %d", sha256.Sum256(caCert), name, sans, made.Unix())
 	if have, ok := n.issued[question]; ok {
 		return have[0], have[1], nil
 	}
@@ -43,7 +47,7 @@ func (n *notary) issue(caCert, caKey []byte, name string, sans []string) (certif
 	if err != nil {
 		return nil, nil, err
 	}
-	template := pki.Template{CommonName: name}
+	template := pki.Template{CommonName: name, ValidFor: time.Until(made.Add(aYear))}
 	for _, san := range sans {
 		if ip := net.ParseIP(san); ip != nil {
 			template.IPs = append(template.IPs, ip)
@@ -73,7 +77,7 @@ type kubeadmConfig struct {
 	BootstrapTokens  []struct{ Token string }
 	NodeRegistration struct {
 		Name             string
-		KubeletExtraArgs []struct{ Name, Value string }
+		KubeletExtraArgs []argument
 		Taints           []corev1.Taint
 	}
 	Discovery struct {
@@ -83,17 +87,21 @@ type kubeadmConfig struct {
 	KubernetesVersion, ControlPlaneEndpoint string
 	APIServer                               struct {
 		CertSANs  []string
-		ExtraArgs []struct{ Name, Value string }
+		ExtraArgs []argument
 	}
-	ControllerManager, Scheduler struct {
-		ExtraArgs []struct{ Name, Value string }
-	}
-	Etcd struct {
-		Local struct{ DataDir, ImageTag string }
+	ControllerManager, Scheduler struct{ ExtraArgs []argument }
+	Etcd                         struct {
+		Local struct {
+			DataDir, ImageTag string
+			ExtraArgs         []argument
+		}
 	}
 	DNS  struct{ ImageTag string }
 	Mode string
 }
+
+// argument is one flag of a component.
+type argument struct{ Name, Value string }
 
 // kubeadm plays kubeadm.
 func (n *node) kubeadm(s *fakehost.State, c fakehost.Call) host.Result {
@@ -106,6 +114,9 @@ func (n *node) kubeadm(s *fakehost.State, c fakehost.Call) host.Result {
 	if slices.Equal(c.Argv[1:], []string{"upgrade", "node", "phase", "kubelet-config"}) {
 		return outcome(p.kubeletConfig())
 	}
+	if len(c.Argv) == 6 && slices.Equal(c.Argv[1:5], []string{"certs", "renew", "all", "--config"}) {
+		return outcome(errors.Join(p.read(c.Argv[5]), p.renew()))
+	}
 	if len(c.Argv) < 6 || c.Argv[2] != "phase" || c.Argv[len(c.Argv)-2] != "--config" {
 		return fakehost.Fail(2, "kubeadm: unknown command")
 	}
@@ -113,7 +124,7 @@ func (n *node) kubeadm(s *fakehost.State, c fakehost.Call) host.Result {
 		return outcome(err)
 	}
 	phase, known := map[string]func() error{
-		"init certs all": p.certs, "init kubeconfig all": p.kubeconfigs, "init etcd local": p.etcdManifest, "init control-plane all": p.controlPlane,
+		"init certs all": p.certs, "init kubeconfig all": p.kubeconfigs, "init kubeconfig kubelet": p.kubeconfigs, "init etcd local": p.etcdManifest, "init control-plane all": p.controlPlane,
 		"init kubelet-start": p.kubeletStart, "init upload-config all": p.uploadConfig, "init bootstrap-token": p.bootstrapToken,
 		"init addon kube-proxy": p.proxy, "init addon coredns": p.dns, "init mark-control-plane": p.markControlPlane, "init kubelet-finalize all": p.kubeletFinalize,
 		"join kubelet-start": p.join,
@@ -179,7 +190,7 @@ func (p *phases) certs() error {
 			}
 			continue
 		}
-		certificate, key, err := p.world.notary.issue(caCert, caKey, leaf.name, leaf.sans)
+		certificate, key, err := p.world.notary.issue(caCert, caKey, leaf.name, leaf.sans, p.world.made)
 		if err != nil {
 			return err
 		}
@@ -223,7 +234,7 @@ func (p *phases) kubeconfigs() error {
 			}
 			continue
 		}
-		certificate, key, err := p.world.notary.issue(caCert, caKey, name, nil)
+		certificate, key, err := p.world.notary.issue(caCert, caKey, name, nil, p.world.made)
 		if err != nil {
 			return err
 		}
@@ -245,8 +256,38 @@ current-context: user
 `, server, encode(ca), encode(certificate), encode(key))
 }
 
+// kubeletLogin is the kubeconfig of a kubelet that renews its certificate by itself.
+func kubeletLogin(server string) []byte {
+	return fmt.Appendf(nil, `apiVersion: v1
+kind: Config
+clusters: [{name: kubernetes, cluster: {server: %q}}]
+users: [{name: user, user: {client-certificate: %s, client-key: %s}}]
+contexts: [{name: user, context: {cluster: kubernetes, user: user}}]
+current-context: user
+`, server, currentCertificate, currentCertificate)
+}
+
 func (p *phases) manifest(name, image string, flags ...string) error {
 	return p.s.WriteFile("/etc/kubernetes/manifests/"+name+".yaml", fmt.Appendf(nil, "image: %s\n    - %s\n", image, strings.Join(flags, "\n    - ")), 0o600)
+}
+
+// renew makes every certificate anew that is there, the kubelet's apart.
+func (p *phases) renew() error {
+	var paths []string
+	for _, f := range p.s.Tree(pkiDir[:len(pkiDir)-1]) {
+		if strings.HasSuffix(f.Path, ".crt") && !strings.HasSuffix(f.Path, "ca.crt") {
+			paths = append(paths, f.Path, strings.TrimSuffix(f.Path, ".crt")+".key")
+		}
+	}
+	for _, name := range []string{"admin", "super-admin", "controller-manager", "scheduler"} {
+		paths = append(paths, "/etc/kubernetes/"+name+".conf")
+	}
+	for _, path := range paths {
+		if err := p.s.Remove(path); err != nil {
+			return err
+		}
+	}
+	return errors.Join(p.certs(), p.kubeconfigs())
 }
 
 func (p *phases) etcdManifest() error {
@@ -254,13 +295,17 @@ func (p *phases) etcdManifest() error {
 		return err
 	}
 	local := p.config["ClusterConfiguration"].Etcd.Local
-	return errors.Join(p.s.Mkdir(local.DataDir, 0o700), p.manifest("etcd", "registry.k8s.io/etcd:"+local.ImageTag, "--data-dir="+local.DataDir))
+	flags := []string{"--data-dir=" + local.DataDir}
+	for _, a := range local.ExtraArgs {
+		flags = append(flags, "--"+a.Name+"="+a.Value)
+	}
+	return errors.Join(p.s.Mkdir(local.DataDir, 0o700), p.manifest("etcd", "registry.k8s.io/etcd:"+local.ImageTag, flags...))
 }
 
 func (p *phases) controlPlane() error {
 	cluster := p.config["ClusterConfiguration"]
 	version := cluster.KubernetesVersion
-	for name, arguments := range map[string][]struct{ Name, Value string }{
+	for name, arguments := range map[string][]argument{
 		"kube-apiserver": cluster.APIServer.ExtraArgs, "kube-controller-manager": cluster.ControllerManager.ExtraArgs, "kube-scheduler": cluster.Scheduler.ExtraArgs,
 	} {
 		flags := []string{"--profiling=false"}
@@ -409,7 +454,7 @@ func (p *phases) kubeletFinalize() error {
 	if p.s.Lookup(currentCertificate) == nil {
 		return fmt.Errorf("%s does not exist", currentCertificate)
 	}
-	return errors.Join(p.s.WriteFile("/etc/kubernetes/kubelet.conf", []byte("client-certificate: "+currentCertificate+"\n"), 0o600),
+	return errors.Join(p.s.WriteFile("/etc/kubernetes/kubelet.conf", kubeletLogin(p.world.endpoint()), 0o600),
 		p.run("systemctl", "restart", "kubelet"))
 }
 

@@ -2,23 +2,25 @@ package fault
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"slipway.dev/slipway/api/v1alpha1"
 	"slipway.dev/slipway/internal/host"
 	fakehost "slipway.dev/slipway/internal/host/fake"
 	"slipway.dev/slipway/internal/plan/stages"
+	"slipway.dev/slipway/internal/step/kubeadm"
 )
 
 // node is what runs on one host by itself: the kubelet, its pods and what these do to the host.
@@ -28,12 +30,26 @@ type node struct {
 	host    *fakehost.Host
 	cluster *managed
 	world   *world
-	// running holds the workloads whose pods run here; guarded by cluster.mu.
-	running map[string]bool
-	// manifests are those that the static pods run with, by name; guarded by cluster.mu.
-	manifests map[string]string
+	// processes holds what was started here last, by container; guarded by cluster.mu.
+	processes map[string]process
 	lastPID   int
+	// dead says that the machine is gone for good.
+	dead bool
+	// kubeletVersion is that of the program which the kubelet runs.
+	kubeletVersion string
+	// kubeletBegan is when it started.
+	kubeletBegan time.Time
 }
+
+// process is one container.
+type process struct {
+	pid int
+	// image and spec are what it was started from: another one replaces it.
+	image, spec string
+	began       time.Time
+}
+
+const shim = "containerd-shim"
 
 // live lets time pass on every host until ctx ends.
 func (w *world) live(ctx context.Context) {
@@ -46,11 +62,34 @@ func (w *world) live(ctx context.Context) {
 		case <-ticker.C:
 		}
 		for _, n := range w.nodes {
+			if n.dead {
+				continue
+			}
 			n.host.Do(func(s *fakehost.State) { w.check(n.pass(s)) })
 		}
 		w.cluster.mu.Lock()
 		w.cluster.controllers(w.nodes)
 		w.cluster.mu.Unlock()
+	}
+}
+
+// lose destroys a machine; the cluster has noticed.
+func (w *world) lose(name string) {
+	w.cluster.mu.Lock()
+	defer w.cluster.mu.Unlock()
+	for _, n := range w.nodes {
+		if n.name != name {
+			continue
+		}
+		n.dead = true
+		n.host.PowerOff()
+		clear(n.processes)
+		w.cluster.Stop(name)
+		w.cluster.serving[name], w.cluster.holds[name] = false, false
+		find[*corev1.Node](w.cluster.store, "", name).Status.Conditions[0].Status = corev1.ConditionUnknown
+		h := w.input.Hosts[name]
+		h.Status.Conditions = []metav1.Condition{{Type: v1alpha1.HostReachable, Status: metav1.ConditionFalse, Message: "no route to host"}}
+		w.input.Hosts[name] = h
 	}
 }
 
@@ -79,10 +118,9 @@ func (n *node) pass(s *fakehost.State) error {
 			return err
 		}
 	}
-	if err := n.etcd(s); err != nil {
+	if err := errors.Join(n.etcd(s), n.moveAddress(s)); err != nil {
 		return err
 	}
-	clear(n.running)
 	ready := kubelet && s.Lookup("/etc/cni/net.d/10-slipway.conflist") != nil && s.Lookup("/opt/cni/bin/bridge") != nil
 	lasting := n.cluster.lasts(n.name+"/ready", ready)
 	if kubelet {
@@ -94,8 +132,27 @@ func (n *node) pass(s *fakehost.State) error {
 	return nil
 }
 
-func has(s *fakehost.State, container string) bool {
-	return slices.ContainsFunc(s.Containers, func(p host.Process) bool { return p.Name == container })
+// runs says whether a container runs.
+func (n *node) runs(s *fakehost.State, name string) bool {
+	p, known := n.processes[name]
+	return known && slices.ContainsFunc(s.Containers, func(c host.Process) bool { return c.PID == p.pid })
+}
+
+// up is for how long a container has run, without a break; negative when it does not.
+func (n *node) up(s *fakehost.State, name string) time.Duration {
+	if !n.runs(s, name) {
+		return -1
+	}
+	return time.Since(n.processes[name].began)
+}
+
+// end stops a container.
+func (n *node) end(s *fakehost.State, name string) {
+	p, known := n.processes[name]
+	if known {
+		s.Containers = slices.DeleteFunc(s.Containers, func(c host.Process) bool { return c.PID == p.pid || c.PID == p.pid-1 })
+		delete(n.processes, name)
+	}
 }
 
 // listen opens the ports of what runs.
@@ -113,14 +170,19 @@ func (n *node) listen(s *fakehost.State) {
 	}
 }
 
-// start runs a container with its shim, its mounts and its logs. A container that runs stays as it is.
-func (n *node) start(s *fakehost.State, name string) error {
-	short := name[:min(len(name), 15)]
-	if has(s, short) {
+// start runs a container with its shim, its mounts and its logs, if the host has its image: nothing can be pulled without a
+// mirror token. A container of the same image and specification that runs stays as it is.
+func (n *node) start(s *fakehost.State, name, image, spec string) error {
+	if p := n.processes[name]; n.runs(s, name) && p.image == image && p.spec == spec {
 		return nil
 	}
+	if s.Images[image].Digest == "" {
+		return fmt.Errorf("%s has no image %q", n.name, image)
+	}
+	n.end(s, name)
 	n.lastPID += 2
-	s.Containers = append(s.Containers, host.Process{PID: n.lastPID, Name: "containerd-shim"}, host.Process{PID: n.lastPID + 1, Name: short})
+	n.processes[name] = process{pid: n.lastPID + 1, image: image, spec: spec, began: time.Now()}
+	s.Containers = append(s.Containers, host.Process{PID: n.lastPID, Name: shim}, host.Process{PID: n.lastPID + 1, Name: name[:min(len(name), 15)]})
 	volume := "/var/lib/kubelet/pods/" + name + "/volumes"
 	root := "/run/containerd/io.containerd.runtime.v2.task/k8s.io/" + name + "/rootfs"
 	for path, kind := range map[string]string{volume: "tmpfs", root: "overlay"} {
@@ -136,95 +198,35 @@ func (n *node) start(s *fakehost.State, name string) error {
 		s.Symlink("/var/log/containers/"+name+".log", "/var/log/pods/"+name+"/0.log"))
 }
 
-// staticPods starts what the manifests name, if the host has the images: nothing can be pulled without a mirror token.
+func staticPodNames() []string {
+	return []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-vip"}
+}
+
+// staticPods runs what the manifests name, as they are now, and nothing else.
 func (n *node) staticPods(s *fakehost.State) error {
-	for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
+	for _, name := range staticPodNames() {
 		manifest, err := s.ReadFile("/etc/kubernetes/manifests/" + name + ".yaml")
 		if errors.Is(err, fs.ErrNotExist) {
+			n.end(s, name)
 			continue
 		}
-		if image := field(string(manifest), "image: "); s.Images[image].Digest == "" {
-			return fmt.Errorf("%s has no image %q", n.name, image)
-		}
-		if err := n.start(s, name); err != nil {
-			return err
-		}
-		if err := n.restart(s, name, string(manifest)); err != nil {
+		if err := errors.Join(n.starts(s, string(manifest)), n.start(s, name, field(string(manifest), "image: "), string(manifest))); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// restart lets a static pod run with its manifest of now. An API server that does so is away for a while, and does not start
-// without its audit policy.
-func (n *node) restart(s *fakehost.State, name, manifest string) error {
-	if n.manifests[name] == manifest {
+// starts says why a static pod cannot start with its manifest: an API server needs its audit policy, and makes its log.
+func (n *node) starts(s *fakehost.State, manifest string) error {
+	path := field(manifest, "--audit-policy-file=")
+	if path == "" {
 		return nil
 	}
-	if path := field(manifest, "--audit-policy-file="); strings.HasPrefix(path, "/") {
-		if s.Lookup(path) == nil {
-			return fmt.Errorf("%s has no audit policy %s", n.name, path)
-		}
-		if err := s.WriteFile("/var/log/kubernetes/audit/audit.log", nil, 0o600); err != nil {
-			return err
-		}
+	if s.Lookup(path) == nil {
+		return fmt.Errorf("%s has no audit policy %s", n.name, path)
 	}
-	if name == "kube-apiserver" && n.manifests[name] != "" {
-		n.cluster.lasts("api", false)
-	}
-	n.manifests[name] = manifest
-	return nil
-}
-
-// mirrors makes the objects of the static pods, as the kubelet does.
-func (n *node) mirrors(store objects) error {
-	for name, manifest := range n.manifests {
-		if name == "etcd" {
-			continue
-		}
-		_, command, _ := strings.Cut(manifest, "\n")
-		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: name + "-" + n.name},
-			Spec:   corev1.PodSpec{NodeName: n.name, Containers: []corev1.Container{{Name: name, Image: field(manifest, "image: "), Command: strings.Split(strings.TrimSpace(command), "\n")}}},
-			Status: corev1.PodStatus{Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}}}
-		if err := store.put(pod); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// dial reaches the API server of the host itself, which serves the certificate of its file.
-func (n *node) dial(_ context.Context, _, address string) (net.Conn, error) {
-	n.cluster.mu.Lock()
-	serving := n.cluster.serving
-	n.cluster.mu.Unlock()
-	if address != "127.0.0.1:6443" || !serving || n != n.world.nodes[0] {
-		return nil, errRefused
-	}
-	var certificate, key []byte
-	var err error
-	n.host.Do(func(s *fakehost.State) {
-		var err1, err2 error
-		certificate, err1 = s.ReadFile(pkiDir + "apiserver.crt")
-		key, err2 = s.ReadFile(pkiDir + "apiserver.key")
-		err = errors.Join(err1, err2)
-	})
-	if err != nil {
-		return nil, err
-	}
-	pair, err := tls.X509KeyPair(certificate, key)
-	if err != nil {
-		return nil, err
-	}
-	near, far := net.Pipe()
-	go func() {
-		server := tls.Server(far, &tls.Config{Certificates: []tls.Certificate{pair}})
-		// Who only looks at the certificate hangs up, which is no error here.
-		_ = server.Handshake()
-		far.Close()
-	}()
-	return near, nil
+	return s.WriteFile("/var/log/kubernetes/audit/audit.log", nil, 0o600)
 }
 
 // field gives the rest of the line after key.
@@ -234,40 +236,72 @@ func field(text, key string) string {
 	return line
 }
 
-// etcd ties the cluster's data to etcd's data directory, and its API to the running API server.
+// etcd ties the cluster's data to the data directories of its members, and the host's API to its processes.
 func (n *node) etcd(s *fakehost.State) error {
-	if err := n.member(s); err != nil || n != n.world.nodes[0] {
-		return err
+	err := n.member(s)
+	n.cluster.holds[n.name] = s.Lookup(n.db()) != nil
+	if !slices.Contains(slices.Collect(maps.Values(n.cluster.holds)), true) {
+		n.cluster.store, n.cluster.data = nil, ""
 	}
-	data := n.world.etcdDir + "/member/snap/db"
-	runs := has(s, "etcd") && has(s, "kube-apiserver")
-	if s.Lookup(data) == nil {
-		n.cluster.store = nil
-		if has(s, "etcd") {
-			n.cluster.store = objects{}
-			if err := s.WriteFile(data, nil, 0o600); err != nil {
-				return err
-			}
-		}
+	_, quorum := n.cluster.EtcdStatus(context.Background(), n.name)
+	serves := quorum == nil && min(n.up(s, "etcd"), n.up(s, "kube-apiserver")) >= apiStarts
+	if serves {
+		_, quorum = n.cluster.EtcdMembers(context.Background())
 	}
-	n.cluster.serving = n.cluster.lasts("api", runs) >= apiStarts
-	return nil
+	n.cluster.serving[n.name] = serves && quorum == nil
+	return err
 }
 
-// member ties the host's member of etcd to its process. The first host forms the cluster; any other must have been added.
+func (n *node) db() string { return n.world.etcdDir + "/member/snap/db" }
+
+// member ties the host's member of etcd to its process: with an empty directory it forms the cluster that its manifest names,
+// or joins it if it was added; restored data forms the cluster that it was restored for. One that is no member ends, and its
+// kubelet starts it again.
 func (n *node) member(s *fakehost.State) error {
-	first := n == n.world.nodes[0]
-	if !has(s, "etcd") {
+	if !n.runs(s, "etcd") {
 		n.cluster.Stop(n.name)
 		return nil
 	}
-	if first && s.Lookup(n.world.etcdDir+"/member/snap/db") == nil {
-		n.cluster.Form(map[string]string{n.name: n.address.String()})
+	if before := n.cluster.versions[n.name]; before != n.processes["etcd"].pid {
+		n.cluster.Stop(n.name) // It was started again.
+		n.cluster.versions[n.name] = n.processes["etcd"].pid
 	}
-	if err := n.cluster.Start(n.name, n.address.String()); err != nil && first {
-		return err
+	manifest := n.processes["etcd"].spec
+	content, err := s.ReadFile(n.db())
+	fresh := errors.Is(err, fs.ErrNotExist)
+	switch {
+	case fresh && n.cluster.store == nil:
+		n.cluster.store = objects{}
+		n.cluster.Form(n.initial(field(manifest, "--initial-cluster=")))
+	case !fresh && string(content) != n.cluster.data:
+		snapshot, known := n.cluster.snapshots[string(content)]
+		members, err := s.ReadFile(n.world.etcdDir + "/member/members")
+		if !known || err != nil {
+			return fmt.Errorf("etcd on %s cannot read its data: %w", n.name, err)
+		}
+		n.cluster.store, n.cluster.data = snapshot.clone(), string(content)
+		n.cluster.Form(n.initial(string(members)))
 	}
-	return nil // Another's etcd ends, and its kubelet starts it again.
+	if n.cluster.Start(n.name, n.address.String()) == nil && fresh {
+		return s.WriteFile(n.db(), []byte(n.cluster.data), 0o600)
+	}
+	return nil
+}
+
+// initial reads etcd's list of initial members; one that is empty is the host alone.
+func (n *node) initial(list string) map[string]string {
+	members := map[string]string{}
+	for item := range strings.SplitSeq(list, ",") {
+		if name, url, found := strings.Cut(item, "="); found {
+			address, err := netip.ParseAddrPort(strings.TrimPrefix(url, "https://"))
+			n.world.check(err)
+			members[name] = address.Addr().String()
+		}
+	}
+	if len(members) == 0 {
+		members[n.name] = n.address.String()
+	}
+	return members
 }
 
 const currentCertificate = "/var/lib/kubelet/pki/kubelet-client-current.pem"
@@ -289,28 +323,39 @@ func (n *node) kubelet(s *fakehost.State, ready bool) error {
 	if waited := n.cluster.lasts(n.name+"/bootstrap", bootstrap); bootstrap && waited < kubeletLogsIn {
 		return nil
 	} else if bootstrap {
-		if err := s.WriteFile("/etc/kubernetes/kubelet.conf", []byte("client-certificate: "+currentCertificate+"\n"), 0o600); err != nil {
+		if err := s.WriteFile("/etc/kubernetes/kubelet.conf", kubeletLogin(n.world.endpoint()), 0o600); err != nil {
 			return err
 		}
 	}
 	if s.Lookup("/etc/kubernetes/kubelet.conf") == nil {
 		return nil
 	}
-	if err := s.WriteFile(currentCertificate, []byte("certificate of "+n.name+"\n"), 0o600); err != nil {
-		return err
+	if s.Lookup(currentCertificate) == nil {
+		secrets := n.world.keys.secrets
+		certificate, key, err := n.world.notary.issue(secrets[kubeadm.CACert], secrets[kubeadm.CAKey], "system:node:"+n.name, nil, n.world.made)
+		if err := errors.Join(err, s.WriteFile(currentCertificate, append(certificate, key...), 0o600)); err != nil {
+			return err
+		}
 	}
 	object, err := n.register(s, store)
 	if err != nil {
+		return err
+	}
+	object.Status.NodeInfo.KubeletVersion = n.kubeletVersion
+	if err := n.mirror(s, store); err != nil {
 		return err
 	}
 	want := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionFalse, Message: "cni plugin not initialized"}
 	if ready {
 		want.Status, want.Message = corev1.ConditionTrue, ""
 	}
-	object.Status.Conditions = []corev1.NodeCondition{want}
-	if err := n.mirrors(store); err != nil {
-		return err
+	// It reports when it has started, and then what changes.
+	if c := object.Status.Conditions; len(c) > 0 && c[0].Status == want.Status && !c[0].LastHeartbeatTime.Time.Before(n.kubeletBegan) {
+		want.LastHeartbeatTime = c[0].LastHeartbeatTime
+	} else {
+		want.LastHeartbeatTime = metav1.Now()
 	}
+	object.Status.Conditions = []corev1.NodeCondition{want}
 	return n.pods(s, store, object.Spec.PodCIDR, ready)
 }
 
@@ -345,36 +390,124 @@ func parseTaint(text string) corev1.Taint {
 	return corev1.Taint{Key: key, Value: value, Effect: corev1.TaintEffect(effect)}
 }
 
-// pods runs the pods of DaemonSets, and CoreDNS on the control plane.
-func (n *node) pods(s *fakehost.State, store objects, podCIDR string, ready bool) error {
-	for _, pod := range []struct {
-		name, image string
-		runs        bool
-		effect      func(*fakehost.State, objects) error
-	}{
-		{"kube-proxy", n.world.image("kube-proxy"), find[*appsv1.DaemonSet](store, "kube-system", "kube-proxy") != nil, n.proxy},
-		{"kube-flannel", n.world.image("flannel"), find[*appsv1.DaemonSet](store, "kube-flannel", "kube-flannel-ds") != nil && podCIDR != "", n.flannel},
-		{"coredns", n.world.image("coredns"), find[*appsv1.Deployment](store, "kube-system", "coredns") != nil && ready && n == n.world.nodes[0], n.dns},
-	} {
-		if !pod.runs {
+// mirror shows the host's static pods to the cluster.
+func (n *node) mirror(s *fakehost.State, store objects) error {
+	for _, name := range staticPodNames() {
+		if !n.runs(s, name) {
+			delete(store, "Pod kube-system/"+name+"-"+n.name)
 			continue
 		}
-		if s.Images[pod.image].Digest == "" {
-			return fmt.Errorf("%s has no image %s", n.name, pod.image)
+		p := n.processes[name]
+		_, command, _ := strings.Cut(p.spec, "\n")
+		pod := &corev1.Pod{ObjectMeta: in("kube-system", name+"-"+n.name),
+			Spec: corev1.PodSpec{NodeName: n.name, Containers: []corev1.Container{{Name: name, Image: p.image, Command: strings.Split(strings.TrimSpace(command), "\n")}}}}
+		pod.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: "mirror"}
+		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse}}
+		if n.up(s, name) >= podsAvailable {
+			pod.Status.Conditions[0].Status = corev1.ConditionTrue
 		}
-		if err := errors.Join(n.start(s, pod.name), pod.effect(s, store)); err != nil {
+		if err := store.put(pod); err != nil {
 			return err
 		}
-		n.running[pod.name] = true
 	}
 	return nil
+}
+
+// image gives what the first container of a workload runs, "" when there is none.
+func image(template *corev1.PodTemplateSpec) string {
+	if template == nil || len(template.Spec.Containers) == 0 {
+		return ""
+	}
+	return template.Spec.Containers[0].Image
+}
+
+// pods runs the pods of DaemonSets, and CoreDNS where it is to run.
+func (n *node) pods(s *fakehost.State, store objects, podCIDR string, ready bool) error {
+	wanted := map[string]string{}
+	if d := find[*appsv1.DaemonSet](store, "kube-system", "kube-proxy"); d != nil {
+		wanted["kube-proxy"] = image(&d.Spec.Template)
+	}
+	if d := find[*appsv1.DaemonSet](store, "kube-flannel", "kube-flannel-ds"); d != nil && podCIDR != "" {
+		wanted["kube-flannel"] = image(&d.Spec.Template)
+	}
+	if d := find[*appsv1.Deployment](store, "kube-system", "coredns"); d != nil && n.world.dnsHost(store) == n.name && (ready || n.runs(s, "coredns")) {
+		wanted["coredns"] = image(&d.Spec.Template)
+	}
+	effects := map[string]func(*fakehost.State, objects) error{"kube-proxy": n.proxy, "kube-flannel": n.flannel, "coredns": n.dns}
+	for _, name := range slices.Sorted(maps.Keys(effects)) {
+		if wanted[name] == "" {
+			n.end(s, name)
+			continue
+		}
+		if err := errors.Join(n.start(s, name, wanted[name], ""), effects[name](s, store)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dnsHost is where CoreDNS runs: on the first control plane that has a node.
+func (w *world) dnsHost(store objects) string {
+	for _, n := range w.nodes {
+		object := find[*corev1.Node](store, "", n.name)
+		if object == nil {
+			continue
+		}
+		if _, controlPlane := object.Labels["node-role.kubernetes.io/control-plane"]; controlPlane {
+			return n.name
+		}
+	}
+	return ""
 }
 
 // proxies says whether Services are reached from here.
 func (n *node) proxies() bool {
 	n.cluster.mu.Lock()
 	defer n.cluster.mu.Unlock()
-	return n.running["kube-proxy"]
+	_, runs := n.processes["kube-proxy"]
+	return runs
+}
+
+// addressFree is how long after its last word the holder of the address has lost it.
+const addressFree = 5 * time.Second
+
+// moveAddress is what kube-vip does on each host where it runs: through its own API server it renews the lease of the address, or
+// takes one that nobody has. One that ends in order gives it up.
+func (n *node) moveAddress(s *fakehost.State) error {
+	store, err := n.cluster.api()
+	if err != nil || !n.cluster.serving[n.name] {
+		return nil
+	}
+	lease := find[*coordinationv1.Lease](store, "kube-system", addressLease)
+	free := lease == nil || *lease.Spec.HolderIdentity == "" || time.Since(lease.Spec.RenewTime.Time) >= addressFree
+	holds := lease != nil && *lease.Spec.HolderIdentity == n.name
+	holder := n.name
+	switch {
+	case !n.runs(s, "kube-vip") && holds && s.Lookup("/etc/kubernetes/manifests/kube-vip.yaml") == nil:
+		holder = ""
+	case !n.runs(s, "kube-vip") || !free && !holds:
+		return nil
+	}
+	return store.put(&coordinationv1.Lease{ObjectMeta: in("kube-system", addressLease),
+		Spec: coordinationv1.LeaseSpec{HolderIdentity: &holder, RenewTime: new(metav1.NowMicro())}})
+}
+
+// addressLease is kube-vip's.
+const addressLease = "plndr-cp-lock"
+
+// answers says whether the one who has the address that moves answers there.
+func (w *world) answers() bool {
+	w.cluster.mu.Lock()
+	defer w.cluster.mu.Unlock()
+	store, err := w.cluster.api()
+	if err != nil {
+		return false
+	}
+	lease := find[*coordinationv1.Lease](store, "kube-system", addressLease)
+	return lease != nil && slices.ContainsFunc(w.nodes, func(n *node) bool {
+		_, runs := n.processes["kube-vip"]
+		return runs && *lease.Spec.HolderIdentity == n.name && w.cluster.serving[n.name]
+	})
 }
 
 // proxy makes the rules of kube-proxy.

@@ -2,14 +2,17 @@ package fault
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"slipway.dev/slipway/internal/host"
 	fakehost "slipway.dev/slipway/internal/host/fake"
+	"slipway.dev/slipway/internal/step/restore"
 )
 
 const socketPath = "/run/containerd/containerd.sock"
@@ -18,12 +21,14 @@ const socketPath = "/run/containerd/containerd.sock"
 func (n *node) programs() {
 	for name, program := range map[string]fakehost.Program{
 		"/usr/local/bin/kubeadm": n.installed(n.kubeadm), "/usr/local/bin/ctr": n.installed(n.ctr),
-		"ip": ip, "nft": nft, "iptables-restore": restore("iptables"), "ip6tables-restore": restore("ip6tables"), "kill": kill,
+		"/usr/local/bin/crictl": n.installed(n.crictl), restore.Etcdutl: n.installed(etcdutl), "dd": dd,
+		"ip": ip, "nft": nft, "iptables-restore": replace("iptables"), "ip6tables-restore": replace("ip6tables"), "kill": kill,
 		"modprobe": modprobe, "sysctl": sysctl, "swapoff": swapoff, "swapon": swapon, "rmdir": rmdir, "setenforce": setenforce,
 	} {
 		n.host.Handle(name, program)
 	}
 	n.host.Do(func(s *fakehost.State) {
+		s.UnitPrograms["containerd.service"], s.UnitPrograms["kubelet.service"] = "/usr/local/bin/containerd", "/usr/local/bin/kubelet"
 		s.UnitEffects["containerd.service"] = n.containerd
 		s.UnitEffects["kubelet.service"] = n.kubeletUnit
 	})
@@ -37,7 +42,7 @@ func (n *node) genuine(s *fakehost.State, path string) bool {
 		mode = node.Mode
 	}
 	name := path[strings.LastIndex(path, "/")+1:]
-	return err == nil && mode&0o111 != 0 && string(content) == program(name, n.world.architecture(n.name))
+	return err == nil && mode&0o111 != 0 && string(content) == program(name, versionOf(string(content)), n.world.architecture(n.name))
 }
 
 // installed refuses a program that is not on the host.
@@ -70,6 +75,11 @@ func (n *node) kubeletUnit(s *fakehost.State, verb string) host.Result {
 	if verb != "stop" && (s.Lookup("/var/lib/kubelet/config.yaml") == nil || !n.genuine(s, "/usr/local/bin/kubelet")) {
 		return fakehost.Fail(1, "kubelet: cannot start")
 	}
+	content, err := s.ReadFile("/usr/local/bin/kubelet")
+	if verb != "stop" && err != nil {
+		return outcome(err)
+	}
+	n.kubeletVersion, n.kubeletBegan = versionOf(string(content)), time.Now()
 	return host.Result{}
 }
 
@@ -81,6 +91,9 @@ func (n *node) ctr(s *fakehost.State, c fakehost.Call) host.Result {
 	words := c.Argv[5:]
 	switch {
 	case slices.Equal(words[:2], []string{"images", "import"}):
+		if s.Full {
+			return fakehost.Fail(1, "ctr: write: No space left on device")
+		}
 		key, value, _ := strings.Cut(words[slices.Index(words, "--label")+1], "=")
 		if err := s.ImportImages(c.Stdin, map[string]string{key: value}); err != nil {
 			return fakehost.Fail(1, "ctr: "+err.Error())
@@ -98,7 +111,9 @@ func (n *node) ctr(s *fakehost.State, c fakehost.Call) host.Result {
 		}
 		key, value, _ := strings.Cut(words[3], "=")
 		image.Labels = maps.Clone(image.Labels)
-		image.Labels[key] = value
+		if image.Labels[key] = value; value == "" {
+			delete(image.Labels, key)
+		}
 		s.Images[words[2]] = image
 	default:
 		return fakehost.Fail(1, "ctr: unknown command")
@@ -131,8 +146,8 @@ func nft(s *fakehost.State, c fakehost.Call) host.Result {
 	return host.Result{}
 }
 
-// restore plays iptables-restore: the tables it is given replace those of the same name.
-func restore(family string) fakehost.Program {
+// replace plays iptables-restore: the tables it is given replace those of the same name.
+func replace(family string) fakehost.Program {
 	return func(s *fakehost.State, c fakehost.Call) host.Result {
 		if !strings.HasSuffix(string(c.Stdin), "COMMIT\n") {
 			return fakehost.Fail(1, family+"-restore: COMMIT expected")
@@ -146,7 +161,7 @@ func restore(family string) fakehost.Program {
 	}
 }
 
-// kill knows "-KILL PID...".
+// kill knows "-SIGNAL PID...".
 func kill(s *fakehost.State, c fakehost.Call) host.Result {
 	code := 0
 	for _, pid := range c.Argv[2:] {
@@ -156,6 +171,9 @@ func kill(s *fakehost.State, c fakehost.Call) host.Result {
 			continue
 		}
 		s.Containers = slices.Delete(s.Containers, i, i+1)
+		if i > 0 && s.Containers[i-1].Name == shim { // It ends with its container.
+			s.Containers = slices.Delete(s.Containers, i-1, i)
+		}
 	}
 	return host.Result{ExitCode: code}
 }
@@ -226,7 +244,82 @@ func setenforce(s *fakehost.State, c fakehost.Call) host.Result {
 	return outcome(s.WriteFile("/sys/fs/selinux/enforce", []byte(c.Argv[1]), 0o644))
 }
 
-// program is the content of one of the bundle's programs.
-func program(name, architecture string) string { return name + " for " + architecture }
+// crictl lists and stops containers and pods; the ID of either is the name of the container.
+func (n *node) crictl(s *fakehost.State, c fakehost.Call) host.Result {
+	if !active(s, "containerd.service") {
+		return fakehost.Fail(1, "crictl: connection refused")
+	}
+	words := c.Argv[1:]
+	if words[0] == "--runtime-endpoint" {
+		words = words[2:]
+	}
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(n.processes)) {
+		if n.runs(s, name) {
+			names = append(names, name)
+		}
+	}
+	only := func(option, prefix, suffix string) {
+		for i, word := range words {
+			if value, found := strings.CutPrefix(word, prefix); found && i > 0 && words[i-1] == option {
+				names = slices.DeleteFunc(names, func(name string) bool { return name != strings.TrimSuffix(value, suffix) })
+			}
+		}
+	}
+	switch words[0] {
+	case "ps":
+		only("--name", "^", "$")
+		only("--label", "io.kubernetes.pod.name=", "-"+n.name)
+		return fakehost.Print(strings.Join(names, "\n"))
+	case "pods":
+		return fakehost.Print(strings.Join(names, "\n"))
+	case "stop":
+		for _, name := range words[3:] {
+			if !slices.Contains(names, name) {
+				return fakehost.Fail(1, "crictl: container "+name+" not found")
+			}
+			n.end(s, name)
+		}
+	case "stopp":
+		for _, name := range words[1:] {
+			n.end(s, name)
+		}
+	default:
+		return fakehost.Fail(1, "crictl: unknown command")
+	}
+	return host.Result{}
+}
+
+// etcdutl knows "snapshot restore FILE --data-dir=DIR --name=NAME --initial-cluster=MEMBERS ...".
+func etcdutl(s *fakehost.State, c fakehost.Call) host.Result {
+	content, err := s.ReadFile(c.Argv[3])
+	if err != nil {
+		return outcome(err)
+	}
+	dir, _ := strings.CutPrefix(c.Argv[4], "--data-dir=")
+	members, found := strings.CutPrefix(c.Argv[6], "--initial-cluster=")
+	if !found || s.Lookup(dir) != nil {
+		return fakehost.Fail(1, "data-dir not empty or no members")
+	}
+	return outcome(errors.Join(s.WriteFile(dir+"/member/snap/db", content, 0o600), s.WriteFile(dir+"/member/members", []byte(members), 0o600)))
+}
+
+// dd knows "of=FILE ..." and writes what it is fed.
+func dd(s *fakehost.State, c fakehost.Call) host.Result {
+	path, _ := strings.CutPrefix(c.Argv[1], "of=")
+	return outcome(s.WriteFile(path, c.Stdin, 0o600))
+}
+
+// program is the content of one of the bundle's programs, versionOf the version of its bundle.
+func program(name, version, architecture string) string {
+	return name + " " + version + " for " + architecture
+}
+
+func versionOf(program string) string {
+	if words := strings.Fields(program); len(words) > 1 {
+		return words[1]
+	}
+	return ""
+}
 
 func digestOf(content string) string { return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(content))) }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -26,7 +27,6 @@ import (
 	"slipway.dev/slipway/internal/operation/operationtest"
 	"slipway.dev/slipway/internal/pki"
 	"slipway.dev/slipway/internal/plan"
-	"slipway.dev/slipway/internal/plan/configure"
 	"slipway.dev/slipway/internal/plan/create"
 	"slipway.dev/slipway/internal/plan/delete"
 	"slipway.dev/slipway/internal/plan/stages"
@@ -44,6 +44,11 @@ const (
 // shape is what a world is built for.
 type shape struct {
 	workers int
+	// controlPlanes is how many there are; 0 means one. With vip they share an address that moves.
+	controlPlanes int
+	vip           bool
+	// spare are further hosts, which no cluster has.
+	spare []string
 	// setup allows everything that hostSetup can allow, on hosts that need all of it, and sets time servers.
 	setup bool
 	// settings sets everything that can be changed later.
@@ -57,7 +62,7 @@ type keys struct {
 	notary  *notary
 }
 
-func newKeys(t *testing.T) keys {
+func newKeys(t testing.TB) keys {
 	t.Helper()
 	k := keys{notary: &notary{issued: map[string][2][]byte{}}, secrets: map[string][]byte{
 		kubeadm.Token: []byte(bootstrapToken), kubeadm.RegistryToken: []byte(registryToken)}}
@@ -89,44 +94,58 @@ func (k keys) Secret(_ context.Context, ref step.SecretRef) ([]byte, error) {
 
 // world is one installation with its hosts, before anything was done.
 type world struct {
-	t       *testing.T
-	notary  *notary
-	nodes   []*node
-	cluster *managed
-	input   stages.Input
-	blobs   map[string]string
-	deps    operation.Deps
+	t      testing.TB
+	keys   keys
+	notary *notary
+	nodes  []*node
+	// sessions are the hosts.
+	sessions fakehost.Sessions
+	cluster  *managed
+	input    stages.Input
+	blobs    map[string]string
+	backups  shelf
+	deps     operation.Deps
+	// made is when the certificates that are made now begin to be good: the same in every world.
+	made time.Time
 	// dataDir is the runtime's, etcdDir etcd's.
 	dataDir, etcdDir string
 }
 
 // newWorld builds a world and lets time pass in it until the test ends.
-func newWorld(t *testing.T, k keys, s shape) *world {
+func newWorld(t testing.TB, k keys, s shape) *world {
 	t.Helper()
-	w := &world{t: t, notary: k.notary, cluster: newManaged(), blobs: map[string]string{}, dataDir: "/var/lib/containerd", etcdDir: "/var/lib/etcd"}
+	w := &world{t: t, keys: k, notary: k.notary, cluster: newManaged(), blobs: map[string]string{}, backups: shelf{}, made: time.Now(), dataDir: "/var/lib/containerd", etcdDir: "/var/lib/etcd"}
 	w.input = stages.Input{
 		Namespace: "dev", Name: "demo", UID: "uid-1", Secret: "cluster-demo",
 		// Without PlatformCA nobody asks who answers at the server's address; test/hostile does.
-		Hosts: map[string]v1alpha1.Host{}, Platform: map[string]string{}, ServerMachineID: "server",
+		Hosts: map[string]v1alpha1.Host{}, Platform: map[string]string{}, ServerMachineID: "server", ServerArchitecture: "amd64",
 		Grants:  []v1alpha1.GrantSpec{{Kind: v1alpha1.GrantHost, Name: v1alpha1.GrantEverything}, {Kind: v1alpha1.GrantBundle, Name: v1alpha1.GrantEverything}},
 		Systems: []stages.System{{ID: "debian", Versions: []string{"12"}, KernelMin: "3.10", Tools: []string{"tar"}, AnyOf: [][]string{{"nft", "iptables"}}}},
-		Bundle:  w.bundle(),
+		Bundle:  w.bundle(kubernetes), Claims: map[string]v1alpha1.HostClaimSpec{}, Operation: "uid-op",
 	}
 	w.input.Spec = spec(s)
 	if s.setup {
 		w.input.TimeServers = []string{"192.0.2.123"}
 	}
-	sessions := fakehost.Sessions{}
-	for i, name := range w.input.Spec.AllHosts() {
+	w.sessions = fakehost.Sessions{}
+	for i, name := range append(w.input.Spec.AllHosts(), s.spare...) {
 		n := w.newNode(name, i, s)
 		w.nodes = append(w.nodes, n)
-		sessions[name] = n.host
+		w.sessions[name] = n.host
 	}
-	w.deps = operation.Deps{Client: newPlatformAPI(), Sessions: sessions, Secrets: k, Blobs: w, Logs: &logs{blobs: map[string][]byte{}}, Owner: "home", Log: slog.New(slog.DiscardHandler),
+	w.deps = operation.Deps{Client: newPlatformAPI(), Sessions: w.sessions, Secrets: k, Blobs: w, Backups: w.backups, Logs: &logs{blobs: map[string][]byte{}}, Owner: "home", Log: slog.New(slog.DiscardHandler),
 		Cluster: func(string, string) (step.ClusterReader, step.ClusterWriter) { return w.cluster, w.cluster }}
 	var err error
 	if w.deps.Steps, err = app.Steps(); err != nil {
 		t.Fatal(err)
+	}
+	w.cluster.image = func(host, pod string) string {
+		for _, n := range w.nodes {
+			if n.name == host {
+				return n.processes[pod].image
+			}
+		}
+		return ""
 	}
 	go w.live(t.Context())
 	return w
@@ -147,6 +166,12 @@ func spec(s shape) v1alpha1.ClusterSpec {
 		Components:   v1alpha1.ComponentsSpec{Etcd: v1alpha1.EtcdSpec{DataDir: "/var/lib/etcd"}},
 		HostSetup:    v1alpha1.HostSetupSpec{DisableFirewall: s.setup, PermissiveSELinux: s.setup, DisableSwap: s.setup},
 	}
+	for i := 2; i <= s.controlPlanes; i++ {
+		spec.ControlPlane.Hosts = append(spec.ControlPlane.Hosts, "cp"+strconv.Itoa(i))
+	}
+	if s.vip {
+		spec.Endpoint.Provider, spec.Endpoint.Host = v1alpha1.EndpointKubeVIP, "192.0.2.200"
+	}
 	if len(pool.Hosts) > 0 {
 		spec.WorkerPools = []v1alpha1.WorkerPool{pool}
 	}
@@ -166,24 +191,35 @@ func settings(spec *v1alpha1.ClusterSpec) {
 	spec.HostSetup.HostRecords = []v1alpha1.HostRecord{{Address: "192.0.2.77", Names: []string{"files"}}}
 }
 
+// newer is the version that upgrades go to; it brings another minor version of etcd.
+const newer = "v1.37.1"
+
+// patch is a version from which there is a way back: it has the same etcd.
+const patch = "v1.36.9"
+
 // bundle makes a bundle of tiny programs for two architectures and keeps their content.
-func (w *world) bundle() *bundle.Manifest {
-	m := &bundle.Manifest{Name: kubernetes, KubernetesVersion: kubernetes, Architectures: []string{"amd64", "arm64"}}
+func (w *world) bundle(version string) *bundle.Manifest {
+	etcd, dns := "3.6.8-0", "v1.14.2"
+	if version == newer {
+		etcd, dns = "3.7.0-0", "v1.14.3"
+	}
+	m := &bundle.Manifest{Name: version, KubernetesVersion: version, Architectures: []string{"amd64", "arm64"}}
 	for _, arch := range m.Architectures {
-		for name := range strings.FieldsSeq("containerd containerd-shim-runc-v2 ctr runc crictl bridge host-local loopback portmap kubeadm kubelet kubectl") {
-			content := program(name, arch)
+		for name := range strings.FieldsSeq("containerd containerd-shim-runc-v2 ctr runc crictl bridge host-local loopback portmap kubeadm kubelet kubectl etcdutl") {
+			content := program(name, version, arch)
 			w.blobs[digestOf(content)] = content
 			m.Files = append(m.Files, bundle.File{Name: name, Architecture: arch, NodeRole: bundle.NodeRoleAll, Digest: digest.Digest(digestOf(content)), Mode: 0o755})
 		}
 		for _, i := range []struct{ role, name, nodes string }{
-			{bundle.RoleKubeAPIServer, "registry.k8s.io/kube-apiserver:" + kubernetes, bundle.NodeRoleControlPlane},
-			{bundle.RoleKubeControllerManager, "registry.k8s.io/kube-controller-manager:" + kubernetes, bundle.NodeRoleControlPlane},
-			{bundle.RoleKubeScheduler, "registry.k8s.io/kube-scheduler:" + kubernetes, bundle.NodeRoleControlPlane},
-			{bundle.RoleEtcd, "registry.k8s.io/etcd:3.6.8-0", bundle.NodeRoleControlPlane},
-			{bundle.RoleCoreDNS, "registry.k8s.io/coredns/coredns:v1.14.2", bundle.NodeRoleControlPlane},
-			{bundle.RoleKubeProxy, "registry.k8s.io/kube-proxy:" + kubernetes, bundle.NodeRoleAll},
+			{bundle.RoleKubeAPIServer, "registry.k8s.io/kube-apiserver:" + version, bundle.NodeRoleControlPlane},
+			{bundle.RoleKubeControllerManager, "registry.k8s.io/kube-controller-manager:" + version, bundle.NodeRoleControlPlane},
+			{bundle.RoleKubeScheduler, "registry.k8s.io/kube-scheduler:" + version, bundle.NodeRoleControlPlane},
+			{bundle.RoleEtcd, "registry.k8s.io/etcd:" + etcd, bundle.NodeRoleControlPlane},
+			{bundle.RoleCoreDNS, "registry.k8s.io/coredns/coredns:" + dns, bundle.NodeRoleControlPlane},
+			{bundle.RoleKubeProxy, "registry.k8s.io/kube-proxy:" + version, bundle.NodeRoleAll},
 			{bundle.RolePause, "registry.k8s.io/pause:3.10.2", bundle.NodeRoleAll},
 			{bundle.RoleFlannel, "ghcr.io/flannel-io/flannel:v0.26.7", bundle.NodeRoleAll},
+			{bundle.RoleKubeVIP, "ghcr.io/kube-vip/kube-vip:v0.9.1", bundle.NodeRoleControlPlane},
 		} {
 			m.Images = append(m.Images, bundle.Image{Name: i.name, Role: i.role, NodeRole: i.nodes, Architecture: arch, Digest: w.manifest(i.name + arch)})
 		}
@@ -201,12 +237,6 @@ func (w *world) blob(content string) digest.Digest {
 	d := digest.FromString(content)
 	w.blobs[d.String()] = content
 	return d
-}
-
-// image gives the name of the bundle's image for a role.
-func (w *world) image(role string) string {
-	image, _ := w.input.Bundle.Image(role, "amd64")
-	return image.Name
 }
 
 func (w *world) architecture(name string) string {
@@ -237,14 +267,15 @@ func (w *world) newNode(name string, i int, s shape) *node {
 	if s.setup {
 		facts.Swap, facts.Firewall, facts.SELinux = true, "firewalld", "Enforcing"
 	}
-	n := &node{name: name, address: address, host: fakehost.New(name, *facts), cluster: w.cluster, world: w, running: map[string]bool{}, manifests: map[string]string{}, lastPID: 2000}
-	n.host.SetDialer(n.dial)
+	n := &node{name: name, address: address, host: fakehost.New(name, *facts), cluster: w.cluster, world: w, processes: map[string]process{}, lastPID: 2000}
 	h := v1alpha1.Host{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: v1alpha1.HostStatus{InternalAddress: address.String(), Facts: facts,
 		Conditions: []metav1.Condition{{Type: v1alpha1.HostReachable, Status: metav1.ConditionTrue}}}}
 	w.input.Hosts[name], w.input.Platform[name] = h, platform
 	n.host.SetReach(func(a netip.AddrPort) bool {
-		return a.Port() == 22 || a.String() == platform || a.Port() == 443 && n.proxies()
+		return a.Port() == 22 || a.String() == platform || a.Port() == 443 && n.proxies() || a.String() == w.input.Spec.Endpoint.Host+":6443" && w.answers()
 	})
+	n.host.SetAbsent(func(a netip.AddrPort) bool { return a.Addr().String() == w.input.Spec.Endpoint.Host })
+	n.host.SetDialer(n.dial)
 	n.programs()
 	n.host.Do(func(state *fakehost.State) { w.check(furnish(state, s)) })
 	return n
@@ -297,31 +328,35 @@ func (w *world) create() *operationtest.World {
 	return w.trial(v1alpha1.VerbCreate, p)
 }
 
-// configure gives the trial of a change of all settings.
-func (w *world) configure() *operationtest.World {
-	w.t.Helper()
-	in := w.input
-	in.Applied, in.Operation, in.Claims = in.Spec.DeepCopy(), "1", map[string]v1alpha1.HostClaimSpec{}
-	settings(&in.Spec)
-	p, err := configure.Plan(in)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return w.trial(v1alpha1.VerbConfigure, p)
-}
-
 // delete gives the trial of its end.
 func (w *world) delete() *operationtest.World {
 	w.t.Helper()
 	in := delete.Input{Namespace: "dev", Name: "demo", Spec: w.input.Spec}
-	for _, n := range w.nodes {
-		in.Hosts = append(in.Hosts, step.Target{Name: n.name})
+	for _, name := range w.input.Spec.AllHosts() {
+		in.Hosts = append(in.Hosts, step.Target{Name: name})
 	}
 	p, err := delete.Plan(in)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	return w.trial(v1alpha1.VerbDelete, p)
+}
+
+// day2 gives the trial of an operation on the cluster that runs; edit changes its spec, nil leaves it.
+func (w *world) day2(verb v1alpha1.Verb, planner func(stages.Input) (*plan.Plan, error), edit func(*stages.Input)) *operationtest.World {
+	w.t.Helper()
+	w.input.Applied, w.input.Since = w.input.Spec.DeepCopy(), time.Now()
+	for _, name := range w.input.Applied.AllHosts() {
+		w.input.Claims[name] = v1alpha1.HostClaimSpec{Namespace: "dev", Cluster: "demo", ClusterUID: "uid-1"}
+	}
+	if edit != nil {
+		edit(&w.input)
+	}
+	p, err := planner(w.input)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return w.trial(verb, p)
 }
 
 func (w *world) trial(verb v1alpha1.Verb, p *plan.Plan) *operationtest.World {
@@ -372,7 +407,8 @@ func (w *world) settle(ctx context.Context) {
 func (w *world) digest(ctx context.Context) (string, error) {
 	w.settle(ctx)
 	cluster, err := w.cluster.digest()
-	return w.hosts() + cluster, err
+	kept := strings.Join(slices.Sorted(maps.Keys(w.backups)), " ")
+	return w.hosts() + cluster + "backups " + kept + "\n", err
 }
 
 // hosts describes the hosts. The order of firewall rules from different programs means nothing.
