@@ -54,6 +54,8 @@ bench: build bundle ## measure; prints figures, asserts nothing
 
 acceptance: test bench ## everything that is too long for CI; its output goes to docs/acceptance
 	HOSTILE=full $(GO) test -count=1 -timeout 20m -v ./test/hostile | grep -v '^==='
+	FAULTS=all $(GO) test -count=1 -timeout 90m ./test/fault
+	$(GO) test -count=1 -run '^$$' -bench AddHost -benchtime 1x ./test/fault
 	$(GO) build -modfile=tools/versitygw.mod -o .cache/versitygw github.com/versity/versitygw/cmd/versitygw
 	VERSITYGW=$(CURDIR)/.cache/versitygw $(GO) test -tags acceptance -count=1 -timeout 5m -v -run TestS3RealServer ./internal/backup
 	for version in v1.35.4 v1.37.1; do bin/slipway bundle build --kubernetes $$version --store $(STORE) --update-lock=machine; done
