@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,6 +41,8 @@ type verb struct {
 	// before brings a cluster that was created to where the operation begins; nil leaves it.
 	before func(*world)
 	trial  func(*world) *operationtest.World
+	// does names, by the ends of their names, calls that must each change something somewhere.
+	does []string
 	// share is how many trials stand for one that is made.
 	share int
 }
@@ -170,7 +173,8 @@ func verbs() map[string]verb {
 		"start": {reason: "all of it runs again", shape: shape{workers: 1}, before: func(w *world) { w.succeed(w.day2(v1alpha1.VerbStop, stop.Plan, nil)) },
 			trial: func(w *world) *operationtest.World { return w.day2(v1alpha1.VerbStart, start.Plan, nil) }, share: 8},
 		"configure":       {reason: "every setting is used by what it is for", shape: shape{workers: 1}, trial: configured, share: 16},
-		"configure-three": {reason: "API servers restart one after another", shape: shape{controlPlanes: 3, vip: true}, trial: configured, share: 96},
+		"configure-three": {reason: "API servers restart one after another", shape: shape{controlPlanes: 3, vip: true}, trial: configured, share: 48, 
+			does: []string{"/host-records", "/mirrors", "/certificates", "/manifests", " restart-proxy", "/kubelet-restart"}},
 		"backup":          {reason: "no host is changed", shape: shape{}, trial: takeBackup, share: 1},
 		"drill":           {reason: "no host is changed", shape: shape{}, before: taken, trial: drillBackup, share: 1},
 		"restore":         {reason: "no etcd with old data meets one with new data", shape: shape{workers: 1}, before: taken, trial: restoreBackup, share: 16},
@@ -182,11 +186,11 @@ func verbs() map[string]verb {
 		"scale-control-planes-in": {reason: "etcd keeps its majority", shape: shape{workers: 1, vip: true, spare: []string{"cp2"}},
 			trial: scaled([]string{"cp1", "cp2"}, "w1"), share: 24},
 		"scale-control-planes-out": {reason: "etcd keeps its majority", shape: shape{controlPlanes: 3, vip: true}, trial: scaled(one), share: 16},
-		"scale-first-worker":       {reason: "control planes stop running pods", shape: shape{workers: 1}, trial: scaled(one), share: 24},
+		"scale-first-worker":       {reason: "control planes stop running pods", shape: shape{workers: 1}, trial: scaled(one), share: 12},
 		"scale-replace-lost": {reason: "the lost member leaves before another one comes", shape: shape{controlPlanes: 3, vip: true, spare: []string{"cp4"}},
 			before: func(w *world) { w.lose("cp3") }, trial: replaced, share: 48},
 		"upgrade":       {reason: "always a legal skew", shape: shape{workers: 1}, trial: upgraded(newer), share: 24},
-		"upgrade-three": {reason: "address and lead of etcd are handed over before each restart", shape: shape{controlPlanes: 3, vip: true}, trial: upgraded(newer), share: 128},
+		"upgrade-three": {reason: "address and lead of etcd are handed over before each restart", shape: shape{controlPlanes: 3, vip: true}, trial: upgraded(newer), share: 96, does: []string{"/hand-over", "/etcd-leader", " old-images"}},
 		"upgrade-back":  {reason: "what was changed is as before", shape: shape{workers: 1}, before: halfUpgraded, trial: takenBack, share: 24},
 	}
 }
@@ -228,6 +232,15 @@ func TestVerbs(t *testing.T) {
 				trial := v.begin(t, k)
 				w := &world{t: t, deps: trial.Deps}
 				w.succeed(trial)
+				journal, err := operationtest.Journal(t.Context(), trial.Deps.Client, trial.Operation)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, call := range v.does {
+					if !strings.Contains(journal, call+" Done changed=true\n") {
+						t.Errorf("%s: no call %s changed anything:\n%s", v.reason, call, journal)
+					}
+				}
 			})
 		})
 	}

@@ -78,12 +78,12 @@ func TestDeleteGivesHostsBackWithoutRuntime(t *testing.T) {
 
 func TestCreateSurvivesKills(t *testing.T) {
 	k := newKeys(t)
-	operationtest.Crash(t, func(t *testing.T) *operationtest.World { return newWorld(t, k, trial()).create() }, few(2))
+	operationtest.Crash(t, func(t *testing.T) *operationtest.World { return newWorld(t, k, trial()).create() }, few(4))
 }
 
 func TestCreateSurvivesCuts(t *testing.T) {
 	k := newKeys(t)
-	operationtest.Cut(t, func(t *testing.T) *operationtest.World { return newWorld(t, k, trial()).create() }, few(2))
+	operationtest.Cut(t, func(t *testing.T) *operationtest.World { return newWorld(t, k, trial()).create() }, few(4))
 }
 
 // TestConfiguredIsAsCreated: a cluster whose settings were changed is the same as one that was created with them.
