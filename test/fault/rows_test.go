@@ -93,10 +93,10 @@ func (b broken) Blob(ctx context.Context, digest string) (io.ReadSeekCloser, int
 	return b.Blobs.Blob(ctx, digest)
 }
 
-// at calls f when a host first comes to a call.
-func at(name, call string, f func()) func(context.Context, operation.Edge) error {
+// at calls f when one of some hosts comes to a call, before it changes anything.
+func at(hosts []string, call string, f func()) func(context.Context, operation.Edge) error {
 	return func(_ context.Context, e operation.Edge) error {
-		if e.Host == name && e.Call == call && e.Point == operation.BeforeApply && e.N == 1 {
+		if slices.Contains(hosts, e.Host) && e.Call == call && e.Point == operation.BeforeApply && e.N == 1 {
 			f()
 		}
 		return nil
@@ -110,7 +110,7 @@ func TestMishaps(t *testing.T) {
 	k := newKeys(t)
 	cases := map[string]struct {
 		reason string
-		// prepare gives what happens at a call of w1, and what ends it.
+		// prepare gives what happens when the first of hosts comes to a call, and what ends it.
 		prepare func(w *world) (begin, end func())
 		call    string
 		// hosts are those that are left out, each with want in its failure.
@@ -147,7 +147,7 @@ func TestMishaps(t *testing.T) {
 				begin, end := c.prepare(w)
 				trial := w.create()
 				began := time.Now()
-				out, err := w.run(trial, at("w1", c.call, begin))
+				out, err := w.run(trial, at(c.hosts, c.call, begin))
 				if err != nil {
 					t.Fatal(err)
 				}
