@@ -278,6 +278,50 @@ func TestRun_AbortThenRetry(t *testing.T) {
 	})
 }
 
+// TestRun_WhatPassesIsNotRepeated: a node that was drained, moved and given back is not drained again because another host
+// failed; one whose stage is not done is.
+func TestRun_WhatPassesIsNotRepeated(t *testing.T) {
+	for name, c := range map[string]struct {
+		after step.Step
+		want  int
+	}{
+		"stage done":     {command{Argv: []string{"y"}}, 1},
+		"stage not done": {forever{Limit: time.Hour}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, planned(t, "cp1 w1",
+					on(t, "a", "cp1", "", passing{command{Argv: []string{"x"}}}, c.after),
+					on(t, "b", "w1", "", forever{Limit: time.Hour})), interceptor.Funcs{})
+				runs := 0
+				w.hosts["cp1"].Observe(func(e fakehost.Event) {
+					if e.Argv[0] == "x" && !e.Done {
+						runs++
+					}
+				})
+				if out, err := w.run(t); err != nil || out.Phase == v1alpha1.OperationSucceeded {
+					t.Fatalf("first run: %+v %v", out, err)
+				}
+				w.hosts["cp1"].Do(func(s *fakehost.State) {
+					if err := s.Remove("/done/x"); err != nil {
+						t.Fatal(err)
+					}
+				})
+				w.plan.Stages[1] = on(t, "b", "w1", "", command{Argv: []string{"z"}})
+				if _, err := w.run(t); err != nil {
+					t.Fatal(err)
+				}
+				if runs != c.want {
+					t.Errorf("the node was drained %d times, want %d", runs, c.want)
+				}
+				if summary := w.stored(t).Status.Progress.Summary; c.want == 1 && summary != "3/3" {
+					t.Errorf("progress is %s, want 3/3", summary)
+				}
+			})
+		})
+	}
+}
+
 func TestRun_ServerStopLeavesTheRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, planned(t, "w1", on(t, "a", "w1", "", file{Path: "/a"}, forever{Limit: time.Hour})), interceptor.Funcs{})

@@ -138,7 +138,7 @@ func newWorld(t testing.TB, p *plan.Plan, hooks interceptor.Funcs) *world {
 			t.Error(err)
 		}
 	})
-	registry, err := step.NewRegistry(file{}, boot{}, token{}, derived{}, login{}, command{}, crash{}, stubborn{}, forever{}, unwanted{}, reseated{})
+	registry, err := step.NewRegistry(file{}, boot{}, token{}, derived{}, login{}, command{}, crash{}, stubborn{}, forever{}, unwanted{}, reseated{}, passing{})
 	if err != nil {
 		t.Fatal(err)
 	}

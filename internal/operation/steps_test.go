@@ -215,3 +215,9 @@ func (forever) Check(context.Context, step.Reader) (step.Drift, error) {
 }
 
 func (forever) Apply(context.Context, step.Writer) error { return nil }
+
+// passing is a command whose effect is taken back later.
+type passing struct{ command }
+
+func (passing) ID() step.ID { return "test.passing/v1" }
+func (passing) Passes()     {}

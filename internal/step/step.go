@@ -38,6 +38,14 @@ type Needer interface {
 	Needs() []Output
 }
 
+// Passer is a step whose effect passes: a later step of its stage, or what the cluster does by itself, takes it back, such as
+// a drained node that gets pods again. Once all of its stage is done on a host, an operation that resumes or is retried leaves
+// it out there; every other step is looked at again.
+type Passer interface {
+	// Passes marks the step and does nothing.
+	Passes()
+}
+
 // Giver is a step that makes something others need.
 type Giver interface {
 	// Gives lists the outputs that exist once the step is done.

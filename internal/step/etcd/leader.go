@@ -14,6 +14,9 @@ type MoveLeader struct{}
 // ID is stored in plans.
 func (MoveLeader) ID() step.ID { return "etcd.move-leader/v1" }
 
+// Passes says that the lead may come back at any time.
+func (MoveLeader) Passes() {}
+
 // Check asks the host's member who leads.
 func (MoveLeader) Check(ctx context.Context, r step.Reader) (step.Drift, error) {
 	m, err := own(ctx, r)

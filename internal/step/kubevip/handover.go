@@ -21,6 +21,9 @@ type HandOver struct{}
 // ID is stored in plans.
 func (HandOver) ID() step.ID { return "kubevip.hand-over/v1" }
 
+// Passes says that the address may come back at any time.
+func (HandOver) Passes() {}
+
 // Needs tells what must be there.
 func (HandOver) Needs() []step.Output { return []step.Output{step.API} }
 

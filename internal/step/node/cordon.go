@@ -26,6 +26,9 @@ type Cordon struct {
 // ID is stored in plans.
 func (Cordon) ID() step.ID { return "node.cordon/v1" }
 
+// Passes says that the node gets pods again later.
+func (Cordon) Passes() {}
+
 // Check reads the node.
 func (c Cordon) Check(ctx context.Context, r step.Reader) (step.Drift, error) {
 	n, err := read(ctx, r.Cluster, cmp.Or(c.Node, r.Target.Name))

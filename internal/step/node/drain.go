@@ -45,6 +45,9 @@ type Drain struct {
 // ID is stored in plans.
 func (Drain) ID() step.ID { return "node.drain/v1" }
 
+// Passes says that the node gets pods again later.
+func (Drain) Passes() {}
+
 // Deadline is the limit of the drain.
 func (d Drain) Deadline() time.Duration {
 	if d.TimeoutSeconds <= 0 {
