@@ -23,14 +23,8 @@ func wanted() stages.Input {
 	return in
 }
 
-func away(name string) func(*stages.Input) {
-	return stagestest.Alter(name, func(h *v1alpha1.Host) {
-		h.Status.Conditions = []metav1.Condition{{Type: v1alpha1.HostReachable, Status: metav1.ConditionFalse, Message: "no route to host"}}
-	})
-}
-
 func TestPlan(t *testing.T) {
-	for name, change := range map[string]func(*stages.Input){"first": func(*stages.Input) {}, "first-away": away("cp1")} {
+	for name, change := range map[string]func(*stages.Input){"first": func(*stages.Input) {}, "first-away": stagestest.Away("cp1")} {
 		t.Run(name, func(t *testing.T) {
 			in := wanted()
 			change(&in)
@@ -52,7 +46,7 @@ func TestPlan_Refused(t *testing.T) {
 		"missing":  {"it was deleted meanwhile", func(in *stages.Input) { in.Backup = nil }, "there is no backup"},
 		"other":    {"the name is of another cluster's", func(in *stages.Input) { in.Backup.Spec.Cluster = "other" }, "is of cluster other"},
 		"not lent": {"the location is of another project", func(in *stages.Input) { in.Grants = in.Grants[:2] }, "is not lent to project dev"},
-		"all away": {"no etcd can be asked", func(in *stages.Input) { away("cp1")(in); away("cp2")(in) }, "no control plane can be reached: no route to host"},
+		"all away": {"no etcd can be asked", func(in *stages.Input) { stagestest.Away("cp1")(in); stagestest.Away("cp2")(in) }, "no control plane can be reached: no route to host"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -25,14 +25,8 @@ func wanted() stages.Input {
 	return in
 }
 
-func away(name string) func(*stages.Input) {
-	return stagestest.Alter(name, func(h *v1alpha1.Host) {
-		h.Status.Conditions = []metav1.Condition{{Type: v1alpha1.HostReachable, Status: metav1.ConditionFalse, Message: "no route to host"}}
-	})
-}
-
 func TestPlan(t *testing.T) {
-	for name, change := range map[string]func(*stages.Input){"all-there": func(*stages.Input) {}, "control-plane-away": away("cp1")} {
+	for name, change := range map[string]func(*stages.Input){"all-there": func(*stages.Input) {}, "control-plane-away": stagestest.Away("cp1")} {
 		t.Run(name, func(t *testing.T) {
 			in := wanted()
 			change(&in)
@@ -57,7 +51,7 @@ func TestPlan_Refused(t *testing.T) {
 		"not lent":  {"the location is of another project", func(in *stages.Input) { in.Grants = in.Grants[:2] }, "is not lent to project dev"},
 		"no bundle": {"it holds etcd and the API server", func(in *stages.Input) { in.Bundle, in.BundleProblem = nil, "it is disabled" }, "it is disabled"},
 		"foreign":   {"the server's machine cannot run programs of another architecture", func(in *stages.Input) { in.ServerArchitecture = "riscv64" }, "has no etcd for the server's machine"},
-		"all away":  {"an operation is recorded on a host that it holds", func(in *stages.Input) { away("cp1")(in); away("w1")(in) }, "no host of the cluster can be reached"},
+		"all away":  {"an operation is recorded on a host that it holds", func(in *stages.Input) { stagestest.Away("cp1")(in); stagestest.Away("w1")(in) }, "no host of the cluster can be reached"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

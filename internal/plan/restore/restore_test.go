@@ -38,12 +38,6 @@ func wanted(controlPlanes ...string) stages.Input {
 	return in
 }
 
-func away(name string) func(*stages.Input) {
-	return stagestest.Alter(name, func(h *v1alpha1.Host) {
-		h.Status.Conditions = []metav1.Condition{{Type: v1alpha1.HostReachable, Status: metav1.ConditionFalse, Message: "no route to host"}}
-	})
-}
-
 // lose takes hosts out of the spec, as a person has confirmed.
 func lose(in *stages.Input, names ...string) {
 	in.Parameters.Lost = names
@@ -77,13 +71,17 @@ func TestPlan(t *testing.T) {
 		controlPlanes []string
 		change        func(*stages.Input)
 	}{
-		"one":         {"the smallest cluster", []string{"cp1"}, func(*stages.Input) {}},
-		"three":       {"every control plane gets the same data and its own name", []string{"cp1", "cp2", "cp3"}, func(*stages.Input) {}},
-		"lost":        {"a control plane that is gone is no member", []string{"cp1", "cp2", "cp3"}, func(in *stages.Input) { endpoint(in); away("cp1")(in); lose(in, "cp1") }},
-		"replaced":    {"a fresh machine in the place of a lost one", []string{"cp1", "cp2", "cp3"}, func(in *stages.Input) { endpoint(in); away("cp2")(in); replace(in, "cp2", "cp4", "192.0.2.50") }},
+		"one":   {"the smallest cluster", []string{"cp1"}, func(*stages.Input) {}},
+		"three": {"every control plane gets the same data and its own name", []string{"cp1", "cp2", "cp3"}, func(*stages.Input) {}},
+		"lost":  {"a control plane that is gone is no member", []string{"cp1", "cp2", "cp3"}, func(in *stages.Input) { endpoint(in); stagestest.Away("cp1")(in); lose(in, "cp1") }},
+		"replaced": {"a fresh machine in the place of a lost one", []string{"cp1", "cp2", "cp3"}, func(in *stages.Input) {
+			endpoint(in)
+			stagestest.Away("cp2")(in)
+			replace(in, "cp2", "cp4", "192.0.2.50")
+		}},
 		"rebuilt":     {"the only control plane burned down, and the new machine has its address", []string{"cp1"}, func(in *stages.Input) { replace(in, "cp1", "cp4", "192.0.2.20") }},
 		"older":       {"the snapshot before an upgrade is a way back", []string{"cp1", "cp2", "cp3"}, older},
-		"worker-away": {"a worker that is away holds nothing up", []string{"cp1"}, away("w1")},
+		"worker-away": {"a worker that is away holds nothing up", []string{"cp1"}, stagestest.Away("w1")},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -139,11 +137,11 @@ func TestPlan_Refused(t *testing.T) {
 		"no bundle":   {"it holds the program that restores", func(in *stages.Input) { in.Bundle, in.BundleProblem = nil, "it is disabled" }, "it is disabled"},
 		"other":       {"two changes at once", func(in *stages.Input) { in.Spec.Network.PodCIDR = "10.1.0.0/16" }, "would change in more than"},
 		"third":       {"neither the version that runs nor that of the backup", func(in *stages.Input) { in.Spec.Kubernetes.Version = "v1.37.1" }, "it would run Kubernetes v1.37.1"},
-		"older away":  {"a node with a newer kubelet would come back", func(in *stages.Input) { older(in); away("w1")(in) }, "host w1: reachable"},
+		"older away":  {"a node with a newer kubelet would come back", func(in *stages.Input) { older(in); stagestest.Away("w1")(in) }, "host w1: reachable"},
 		"lost stays":  {"a control plane that is gone is none", func(in *stages.Input) { in.Parameters.Lost = []string{"cp2"} }, "it is lost and stays in the spec"},
 		"unconfirmed": {"it may run with the old data", func(in *stages.Input) { lose(in, "cp3"); in.Parameters.Lost = nil }, "it would be taken out while it may run"},
 		"moved":       {"every kubelet would look for the API where nobody is", func(in *stages.Input) { replace(in, "cp1", "cp4", "192.0.2.50") }, "host cp4: endpoint"},
-		"unreachable": {"it might answer with the old data", away("cp2"), "host cp2: reachable: found no route to host"},
+		"unreachable": {"it might answer with the old data", stagestest.Away("cp2"), "host cp2: reachable: found no route to host"},
 		"all lost":    {"nothing is left to restore on", func(in *stages.Input) { in.Parameters.Lost = []string{"cp1", "cp2", "cp3"} }, "all its control planes are said to be lost"},
 	}
 	for name, c := range cases {

@@ -96,6 +96,13 @@ func Change(name string, f func(*v1alpha1.HostFacts)) func(*stages.Input) {
 	return func(in *stages.Input) { f(in.Hosts[name].Status.Facts) }
 }
 
+// Away makes one host unreachable: no route to host.
+func Away(name string) func(*stages.Input) {
+	return Alter(name, func(h *v1alpha1.Host) {
+		h.Status.Conditions = []metav1.Condition{{Type: v1alpha1.HostReachable, Status: metav1.ConditionFalse, Message: "no route to host"}}
+	})
+}
+
 // Alter changes one host.
 func Alter(name string, f func(*v1alpha1.Host)) func(*stages.Input) {
 	return func(in *stages.Input) {
