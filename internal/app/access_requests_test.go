@@ -154,6 +154,7 @@ func testMarks(t *testing.T, w *accessWorld) {
 		"16 finalizer on":     {reason: "the controller would take it for its own work", who: paul, do: creating(finalized), refused: finalizer},
 		"17 finalizer, admin": {reason: "the last way out", who: admin, do: merge(op, `{"metadata":{"finalizers":null}}`)},
 		"18 host label":       {reason: "as host add does", who: sam, do: creating(&v1alpha1.Credential{ObjectMeta: metav1.ObjectMeta{Name: "m1", Labels: map[string]string{"slipway.dev/host": "m1"}}, Spec: v1alpha1.CredentialSpec{User: "root", Type: v1alpha1.CredentialPassword, SecretName: "host-m1-x"}})},
+		"20 host's finalizer": {reason: "a host would go while a cluster takes it", who: sam, do: merge(host, `{"metadata":{"finalizers":null}}`), refused: finalizer},
 		"19 delete":           {reason: "deleting is asking for it to be undone", who: paul, do: removing(c, client.PropagationPolicy(metav1.DeletePropagationForeground))},
 	})
 }

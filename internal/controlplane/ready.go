@@ -11,9 +11,13 @@ import (
 	apiextensions "k8s.io/apiextensions-apiserver/pkg/client/clientset/clientset"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/openapi"
 	"k8s.io/client-go/rest"
 	aggregator "k8s.io/kube-aggregator/pkg/apiserver"
 )
@@ -58,78 +62,128 @@ func (s *Server) makeReady(ctx context.Context, crds []*apiextensionsv1.CustomRe
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		var last error
-		err := wait.PollUntilContextCancel(ctx, poll, true, func(ctx context.Context) (bool, error) {
-			last = s.Ready(ctx)
-			return last == nil, nil
-		})
-		if err != nil && last != nil {
-			return last
-		}
-		return err
+		return persist(ctx, func(ctx context.Context) (bool, error) { return false, s.Ready(ctx) })
 	})
-	for _, crd := range crds {
-		group.Go(func() error { return installCRD(ctx, extensions, crd) })
-	}
+	group.Go(func() error { return installCRDs(ctx, extensions, crds) })
 	return group.Wait()
 }
 
-// installCRD applies a CRD and waits until its newest version is found by clients.
-func installCRD(ctx context.Context, client apiextensions.Interface, crd *apiextensionsv1.CustomResourceDefinition) error {
+// installCRDs applies the CRDs and waits until clients find their kinds and schemas.
+func installCRDs(ctx context.Context, client apiextensions.Interface, crds []*apiextensionsv1.CustomResourceDefinition) error {
+	group, applying := errgroup.WithContext(ctx)
+	for _, crd := range crds {
+		group.Go(func() error { return applyCRD(applying, client, crd) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	err := persist(ctx, func(context.Context) (bool, error) { return false, served(client.Discovery(), crds) })
+	if err != nil {
+		return fmt.Errorf("cannot serve our kinds: %w", err)
+	}
+	return nil
+}
+
+// persist tries until it works, until trying again is hopeless, or until ctx ends; then it gives the last error.
+func persist(ctx context.Context, try func(context.Context) (hopeless bool, err error)) error {
+	var last error
+	err := wait.PollUntilContextCancel(ctx, poll, true, func(ctx context.Context) (bool, error) {
+		var hopeless bool
+		if hopeless, last = try(ctx); hopeless {
+			return false, last
+		}
+		return last == nil, nil
+	})
+	if err != nil && last != nil {
+		return last
+	}
+	return err
+}
+
+func applyCRD(ctx context.Context, client apiextensions.Interface, crd *apiextensionsv1.CustomResourceDefinition) error {
 	body, err := applyBody(crd)
 	if err != nil {
 		return fmt.Errorf("cannot install CRD %s: %w", crd.Name, err)
 	}
-	applied, force := false, true
-	var last error
-	err = wait.PollUntilContextCancel(ctx, poll, true, func(ctx context.Context) (bool, error) {
-		if !applied {
-			_, last = client.ApiextensionsV1().CustomResourceDefinitions().Patch(ctx, crd.Name, types.ApplyPatchType, body,
-				metav1.PatchOptions{FieldManager: "slipway", Force: &force, FieldValidation: metav1.FieldValidationStrict})
-			if apierrors.IsInvalid(last) || apierrors.IsBadRequest(last) {
-				return false, last
-			}
-			applied = last == nil
-			return false, nil
-		}
-		last = served(client.Discovery(), crd)
-		return last == nil, nil
+	force := true
+	err = persist(ctx, func(ctx context.Context) (bool, error) {
+		_, err := client.ApiextensionsV1().CustomResourceDefinitions().Patch(ctx, crd.Name, types.ApplyPatchType, body,
+			metav1.PatchOptions{FieldManager: "slipway", Force: &force, FieldValidation: metav1.FieldValidationStrict})
+		return apierrors.IsInvalid(err) || apierrors.IsBadRequest(err), err
 	})
 	if err != nil {
-		if last != nil {
-			err = last
-		}
 		return fmt.Errorf("cannot install CRD %s: %w", crd.Name, err)
 	}
 	return nil
 }
 
-func served(client discovery.DiscoveryInterface, crd *apiextensionsv1.CustomResourceDefinition) error {
-	schemas, err := client.OpenAPIV3().Paths()
-	if err != nil {
-		return err
+// served gives nil once every kind is found by discovery, and its schema too. The schemas of a version come one kind
+// after the other, and are asked for last since each asking has the API server write all of them out.
+func served(client discovery.DiscoveryInterface, crds []*apiextensionsv1.CustomResourceDefinition) error {
+	kinds := map[schema.GroupVersion]sets.Set[string]{}
+	for _, crd := range crds {
+		for _, version := range crd.Spec.Versions {
+			if version.Served {
+				gv := schema.GroupVersion{Group: crd.Spec.Group, Version: version.Name}
+				kinds[gv] = sets.New(crd.Spec.Names.Kind).Union(kinds[gv])
+			}
+		}
 	}
-	for _, version := range crd.Spec.Versions {
-		if !version.Served {
-			continue
-		}
-		gv := crd.Spec.Group + "/" + version.Name
-		if schemas["apis/"+gv] == nil {
-			return fmt.Errorf("the schemas of %s are not served yet", gv)
-		}
-		list, err := client.ServerResourcesForGroupVersion(gv)
+	for gv, wanted := range kinds {
+		list, err := client.ServerResourcesForGroupVersion(gv.String())
 		if err != nil {
 			return err
 		}
-		found := false
-		for _, resource := range list.APIResources {
-			found = found || resource.Name == crd.Spec.Names.Plural
+		have := sets.New[string]()
+		for _, r := range list.APIResources {
+			have.Insert(r.Kind)
 		}
-		if !found {
-			return fmt.Errorf("%s is not served in %s yet", crd.Spec.Names.Plural, gv)
+		if missing := wanted.Difference(have); len(missing) > 0 {
+			return fmt.Errorf("%s does not serve %v yet", gv, sets.List(missing))
+		}
+	}
+	paths, err := client.OpenAPIV3().Paths()
+	if err != nil {
+		return err
+	}
+	for gv, wanted := range kinds {
+		have, err := schemasOf(paths["apis/"+gv.String()])
+		if err != nil {
+			return fmt.Errorf("cannot read the schemas of %s: %w", gv, err)
+		}
+		if missing := wanted.Difference(have); len(missing) > 0 {
+			return fmt.Errorf("%s has no schema of %v yet", gv, sets.List(missing))
 		}
 	}
 	return nil
+}
+
+// schemasOf gives the kinds that a version has schemas of; nil has none.
+func schemasOf(version openapi.GroupVersion) (sets.Set[string], error) {
+	if version == nil {
+		return nil, nil
+	}
+	content, err := version.Schema(runtime.ContentTypeJSON)
+	if err != nil {
+		return nil, err
+	}
+	var document struct {
+		Components struct {
+			Schemas map[string]struct {
+				Kinds []metav1.GroupVersionKind `json:"x-kubernetes-group-version-kind"`
+			} `json:"schemas"`
+		} `json:"components"`
+	}
+	if err := json.Unmarshal(content, &document); err != nil {
+		return nil, err
+	}
+	found := sets.New[string]()
+	for _, s := range document.Components.Schemas {
+		for _, gvk := range s.Kinds {
+			found.Insert(gvk.Kind)
+		}
+	}
+	return found, nil
 }
 
 // applyBody gives the CRD as an apply patch: without what the API server itself writes.

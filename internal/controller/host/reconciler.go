@@ -66,9 +66,9 @@ func New(d Deps) *Reconciler {
 	return &Reconciler{client: d.Client, live: d.Live, log: d.Log, redact: d.Redact, watchers: newWatchers(d)}
 }
 
-// settling is how long a new Host stays without status while its machine is asked for the first time: most answer
-// before, and each write of each of many Hosts is kept in memory by the API server for watchers that lag.
-const settling = time.Second
+// settling is how long a Host stays without status while its machine is asked for the first time: most answer before,
+// and each write of each of many Hosts is kept in memory by the API server for watchers that lag.
+const settling = 5 * time.Second
 
 // Reconcile keeps the watcher of one Host right and writes its status when that changed.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
@@ -89,7 +89,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("cannot look at host %s: %w", h.Name, err)
 	}
-	if wait := settling - time.Since(h.CreationTimestamp.Time); wait > 0 && v.unseen() {
+	if wait := settling - time.Since(v.since); wait > 0 && v.unseen() {
 		return reconcile.Result{RequeueAfter: wait}, nil
 	}
 	return reconcile.Result{}, r.write(ctx, h, v.status())
@@ -147,7 +147,7 @@ func (r *Reconciler) look(ctx context.Context, h *v1alpha1.Host) (view, error) {
 	s, err := subjectOf(ctx, r.client, h)
 	switch {
 	case err == nil:
-		v.finding = r.watchers.ensure(h.Name, s)
+		v.finding, v.since = r.watchers.ensure(h.Name, s)
 	case ctx.Err() != nil || isAPIError(err):
 		return v, err
 	default:

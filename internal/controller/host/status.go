@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -39,6 +40,8 @@ type view struct {
 	claim *v1alpha1.HostClaim
 	// finding is nil as long as the watcher has seen nothing.
 	finding *finding
+	// since is when the watcher began; zero when none runs.
+	since time.Time
 	// refusal says why no watcher can run.
 	refusal error
 	twins   []string

@@ -52,6 +52,7 @@ type watchers struct {
 type watcher struct {
 	name string
 	subject
+	since   time.Time
 	cancel  context.CancelFunc
 	finding *finding
 }
@@ -67,17 +68,17 @@ func (w *watchers) start(ctx context.Context, notify func(name string)) {
 	w.ctx, w.notify = ctx, notify
 }
 
-// ensure makes sure that a watcher for s runs, and gives its last finding; nil when there is none yet.
-func (w *watchers) ensure(name string, s subject) *finding {
+// ensure makes sure that a watcher for s runs, and gives its last finding, nil when there is none yet, and when it began.
+func (w *watchers) ensure(name string, s subject) (*finding, time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	old := w.running[name]
 	if old != nil && old.serves(s) {
 		old.subject = s
-		return old.finding
+		return old.finding, old.since
 	}
 	if w.ctx == nil {
-		return nil
+		return nil, time.Time{}
 	}
 	if old != nil {
 		old.cancel()
@@ -87,10 +88,10 @@ func (w *watchers) ensure(name string, s subject) *finding {
 		}
 	}
 	ctx, cancel := context.WithCancel(w.ctx)
-	next := &watcher{name: name, subject: s, cancel: cancel}
+	next := &watcher{name: name, subject: s, cancel: cancel, since: time.Now()}
 	w.running[name] = next
 	go w.watch(ctx, next, s)
-	return nil
+	return nil, next.since
 }
 
 // serves says that a watcher need not start again for s: nothing moved, or nothing that matters while all is well.

@@ -40,8 +40,8 @@ func TestRetries(t *testing.T) {
 				if n := len(w.dials); n < c.min || n > c.max {
 					t.Errorf("%s: %d dials in 10 minutes, want %d to %d", c.reason, n, c.min, c.max)
 				}
-				if w.writes != 2 {
-					t.Errorf("%s: %d writes of the status, want 2 (connecting, then the reason)", c.reason, w.writes)
+				if w.writes != 1 {
+					t.Errorf("%s: %d writes of the status, want one, with the reason", c.reason, w.writes)
 				}
 			})
 		})
@@ -216,4 +216,46 @@ func TestManyLooks(t *testing.T) {
 			t.Errorf("%d dials, want %d", n, hosts)
 		}
 	})
+}
+
+// TestSettling: what is written of a new Host is what its machine says, unless that takes long.
+func TestSettling(t *testing.T) {
+	cases := map[string]struct {
+		reason string
+		delay  time.Duration
+		early  string
+		writes int
+	}{
+		"Answers": {"one write of each of many hosts", 2 * time.Second, "", 1},
+		"Slow":    {"somebody waits and wants to know for what", 20 * time.Second, "Unknown Connecting", 2},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, append(login(), machine("w1"))...)
+				slow := up(facts())
+				slow.facts = func() (v1alpha1.HostFacts, error) {
+					time.Sleep(c.delay)
+					return facts(), nil
+				}
+				w.answer(func(string) (host.Session, error) { return slow, nil })
+				// Long after the Host was made, as when thousands are made at once.
+				time.Sleep(time.Hour)
+				result, err := w.reconcile.Reconcile(t.Context(), request("w1"))
+				if err != nil || result.RequeueAfter == 0 || w.writes != 0 {
+					t.Fatalf("%s: comes again in %s with error %v after %d writes", c.reason, result.RequeueAfter, err, w.writes)
+				}
+				if c.early != "" {
+					time.Sleep(result.RequeueAfter)
+					w.settle("w1")
+					w.want("w1", v1alpha1.HostReachable, c.early)
+				}
+				w.pass(time.Minute)
+				w.want("w1", v1alpha1.HostReachable, "True LoggedIn")
+				if w.writes != c.writes {
+					t.Errorf("%s: %d writes, want %d", c.reason, w.writes, c.writes)
+				}
+			})
+		})
+	}
 }
