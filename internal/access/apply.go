@@ -146,11 +146,8 @@ func waitInForce(ctx context.Context, c client.Client, generation string) error 
 	defer cancel()
 	last := errors.New("the API server was not asked")
 	err := wait.PollUntilContextCancel(ctx, askAgain, true, func(ctx context.Context) (bool, error) {
-		probe := &v1alpha1.Operation{
-			ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.SystemNamespace, Name: probeName},
-			Spec:       v1alpha1.OperationSpec{Verb: v1alpha1.VerbDelete, Cluster: probeName},
-		}
-		err := c.Create(ctx, probe, client.DryRunAll)
+		// The API server lets whoever creates an object of a kind that is new wait for two seconds, but not who applies one.
+		err := c.Apply(ctx, client.ApplyConfigurationFromUnstructured(probe()), client.FieldOwner(fieldOwner), client.ForceOwnership, client.DryRunAll)
 		switch {
 		case err == nil:
 			last = errors.New("the API server does not refuse what they refuse")
@@ -168,6 +165,14 @@ func waitInForce(ctx context.Context, c client.Client, generation string) error 
 		return fmt.Errorf("cannot put the admission policies in force: %w", errors.Join(err, last))
 	}
 	return nil
+}
+
+func probe() *unstructured.Unstructured {
+	o := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"verb": string(v1alpha1.VerbDelete), "cluster": probeName}}}
+	o.SetGroupVersionKind(v1alpha1.GroupVersion().WithKind("Operation"))
+	o.SetNamespace(v1alpha1.SystemNamespace)
+	o.SetName(probeName)
+	return o
 }
 
 // roleObjects gives the roles and the bindings of those for the whole platform.

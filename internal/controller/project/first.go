@@ -10,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"slipway.dev/slipway/api/v1alpha1"
@@ -38,7 +40,7 @@ func First(ctx context.Context, c client.Client, log *slog.Logger) error {
 	for _, name := range missing {
 		err := lendEverything(ctx, c, name)
 		if err == nil {
-			err = ignoreExists(c.Create(ctx, &v1alpha1.Project{ObjectMeta: metav1.ObjectMeta{Name: name}}))
+			err = ensure(ctx, c, &v1alpha1.Project{ObjectMeta: metav1.ObjectMeta{Name: name}})
 		}
 		switch {
 		case apierrors.IsInvalid(err):
@@ -85,15 +87,28 @@ func lendEverything(ctx context.Context, c client.Client, project string) error 
 			ObjectMeta: metav1.ObjectMeta{Namespace: project, Name: name},
 			Spec:       v1alpha1.GrantSpec{Kind: kind, Name: v1alpha1.GrantEverything},
 		}
-		if err := ignoreExists(c.Create(ctx, g)); err != nil {
+		if err := ensure(ctx, c, g); err != nil {
 			return fmt.Errorf("cannot lend every %s: %w", kind, err)
 		}
 	}
 	return nil
 }
 
-func ignoreExists(err error) error {
-	if apierrors.IsAlreadyExists(err) {
+// ensure makes an object, or leaves one that differs as it is. It is applied, since the API server lets whoever creates an
+// object of a kind that is new wait for two seconds: a server would start that much later.
+func ensure(ctx context.Context, c client.Client, o client.Object) error {
+	gvk, err := c.GroupVersionKindFor(o)
+	if err != nil {
+		return err
+	}
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+	if err != nil {
+		return err
+	}
+	u := &unstructured.Unstructured{Object: content}
+	u.SetGroupVersionKind(gvk)
+	err = c.Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner("slipway"))
+	if apierrors.IsConflict(err) {
 		return nil
 	}
 	return err
