@@ -41,7 +41,7 @@ func TestUpgrade(t *testing.T) {
 	begun := time.Now()
 	probing, stop := context.WithCancel(ctx)
 	defer stop()
-	service, writes := w.probeService(probing), w.probeWrites(probing, t)
+	service, writes := w.probeService(probing, t), w.probeWrites(probing, t)
 	w.run(ctx, "cluster", "upgrade", "demo", "--to", to, "--yes")
 	logf(t, begun, "three control planes and two workers upgraded from %s to %s", from, to)
 	stop()
@@ -117,12 +117,13 @@ type probed struct {
 	done, failed int
 	// longest is the longest time between two that were done.
 	longest time.Duration
-	// first is the first failure.
-	first error
+	// why tells of the failures, each with its time; only of the first of many.
+	why []string
 }
 
 func (p probed) String() string {
-	return fmt.Sprintf("%d done, %d failed, at most %.2f s between two that were done; first failure: %v", p.done, p.failed, p.longest.Seconds(), p.first)
+	text := fmt.Sprintf("%d done, %d failed, at most %.2f s between two that were done", p.done, p.failed, p.longest.Seconds())
+	return strings.Join(append([]string{text}, p.why...), "\n  ")
 }
 
 // probe asks again and again, at most 20 times a second, until its context ends, and then tells.
@@ -141,9 +142,8 @@ func probe(ctx context.Context, ask func(context.Context) error) <-chan probed {
 				told <- p
 				return
 			case err != nil:
-				p.failed++
-				if p.first == nil {
-					p.first = fmt.Errorf("at %s: %w", time.Now().Format(time.TimeOnly), err)
+				if p.failed++; p.failed <= 50 {
+					p.why = append(p.why, fmt.Sprintf("%s: %v", time.Now().Format("15:04:05.0"), err))
 				}
 			default:
 				p.done++
@@ -159,14 +159,14 @@ func probe(ctx context.Context, ask func(context.Context) error) <-chan probed {
 	return told
 }
 
-// probeService asks the workload through the node port of each host in turn, with a connection of its own each time.
-func (w *world) probeService(ctx context.Context) <-chan probed {
+// probeService asks the workload through the node port of each host in turn, with a connection of its own each time. It
+// begins when each host has answered once.
+func (w *world) probeService(ctx context.Context, t *testing.T) <-chan probed {
+	t.Helper()
 	hosts := w.sandboxHosts(ctx)
-	turn := 0
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	return probe(ctx, func(ctx context.Context) error {
-		turn++
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+hosts[turn%len(hosts)].Address+":30080/health", nil)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	ask := func(ctx context.Context, address string) error {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+":30080/health", nil)
 		if err != nil {
 			return err
 		}
@@ -176,6 +176,16 @@ func (w *world) probeService(ctx context.Context) <-chan probed {
 		}
 		_, err = io.Copy(io.Discard, response.Body)
 		return errors.Join(err, response.Body.Close())
+	}
+	begin, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for _, h := range hosts {
+		until(begin, t, "the node port of "+h.Name, func() bool { return ask(begin, h.Address) == nil })
+	}
+	turn := 0
+	return probe(ctx, func(ctx context.Context) error {
+		turn++
+		return ask(ctx, hosts[turn%len(hosts)].Address)
 	})
 }
 

@@ -36,7 +36,7 @@ type finding struct {
 	err error
 }
 
-// watchers owns one goroutine for each machine that is worth watching.
+// watchers owns the looks at each machine that is worth watching.
 type watchers struct {
 	deps  Deps
 	looks chan struct{}
@@ -48,13 +48,18 @@ type watchers struct {
 	running map[string]*watcher
 }
 
-// watcher is what is kept of one machine. Its subject and finding are guarded by watchers.mu.
+// watcher is what is kept of one machine. Its subject and finding are guarded by watchers.mu; off and up are those of watch,
+// which never runs twice at a time.
 type watcher struct {
 	name string
 	subject
 	since   time.Time
 	cancel  context.CancelFunc
 	finding *finding
+	// off is how long to wait before the next look at a machine that is off.
+	off time.Duration
+	// up says that the last look went well.
+	up bool
 }
 
 func newWatchers(d Deps) *watchers {
@@ -88,7 +93,7 @@ func (w *watchers) ensure(name string, s subject) (*finding, time.Time) {
 		}
 	}
 	ctx, cancel := context.WithCancel(w.ctx)
-	next := &watcher{name: name, subject: s, cancel: cancel, since: time.Now()}
+	next := &watcher{name: name, subject: s, cancel: cancel, since: time.Now(), off: firstWait}
 	w.running[name] = next
 	go w.watch(ctx, next, s)
 	return nil, next.since
@@ -128,32 +133,31 @@ func (w *watchers) report(ctx context.Context, of *watcher, f *finding) {
 	}
 }
 
-// watch looks at a machine for as long as that can be of use, and reports what it sees.
+// watch looks at a machine for as long as that can be of use, and reports what it sees. Between two looks at a machine that
+// is off there is a timer and no goroutine: thousands may be off.
 func (w *watchers) watch(ctx context.Context, of *watcher, s subject) {
-	defer of.cancel()
-	off := firstWait
-	up := false
 	for ctx.Err() == nil {
 		f, ended := w.look(ctx, of.name, s)
 		switch {
 		case f.err == nil:
 			w.report(ctx, of, f)
-			off, up = firstWait, true
+			of.off, of.up = firstWait, true
 			wait(ctx, ended, freshness*4/5+rand.N(freshness*3/20))
 		case final(f.err):
 			w.report(ctx, of, f)
-			return
-		case up:
+			of.cancel()
+		case of.up:
 			// A connection may break while the machine is well: one more try before anybody is told.
-			up = false
+			of.up = false
 		default:
 			w.report(ctx, of, f)
-			pause := off
+			pause := of.off
 			if fault.ClassOf(f.err) != fault.Transient {
 				pause = freshness
 			}
-			wait(ctx, nil, pause*4/5+rand.N(pause*2/5))
-			off = min(2*off, longestOff)
+			of.off = min(2*of.off, longestOff)
+			time.AfterFunc(pause*4/5+rand.N(pause*2/5), func() { w.watch(ctx, of, s) })
+			return
 		}
 	}
 }

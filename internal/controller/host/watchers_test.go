@@ -235,18 +235,18 @@ func TestSettling(t *testing.T) {
 				w := newWorld(t, append(login(), machine("w1"))...)
 				slow := up(facts())
 				slow.facts = func() (v1alpha1.HostFacts, error) {
-					time.Sleep(c.delay)
+					<-time.After(c.delay)
 					return facts(), nil
 				}
 				w.answer(func(string) (host.Session, error) { return slow, nil })
 				// Long after the Host was made, as when thousands are made at once.
-				time.Sleep(time.Hour)
+				<-time.After(time.Hour)
 				result, err := w.reconcile.Reconcile(t.Context(), request("w1"))
 				if err != nil || result.RequeueAfter == 0 || w.writes != 0 {
 					t.Fatalf("%s: comes again in %s with error %v after %d writes", c.reason, result.RequeueAfter, err, w.writes)
 				}
 				if c.early != "" {
-					time.Sleep(result.RequeueAfter)
+					<-time.After(result.RequeueAfter)
 					w.settle("w1")
 					w.want("w1", v1alpha1.HostReachable, c.early)
 				}

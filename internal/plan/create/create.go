@@ -10,7 +10,6 @@ import (
 	"slipway.dev/slipway/internal/plan/stages"
 	"slipway.dev/slipway/internal/step/access"
 	"slipway.dev/slipway/internal/step/kubeadm"
-	"slipway.dev/slipway/internal/step/node"
 	"slipway.dev/slipway/internal/step/precheck"
 )
 
@@ -52,7 +51,7 @@ func Plan(in stages.Input) (*plan.Plan, error) {
 	start = append(start, stages.Call{Name: "start-kubelet", Step: kubeadm.StartKubelet{}}, stages.Call{Name: "serve-api", Step: kubeadm.ServeAPI{}})
 	b.Stage(plan.Stage{Name: stageControlPlane, Title: "Start the control plane", Hosts: controlPlanes, Needs: []string{stagePrepareCP}}, start)
 	b.Stage(plan.Stage{Name: stageShared, Title: "Open the cluster", Hosts: first, Needs: []string{stageControlPlane}}, b.Shared())
-	b.Stage(plan.Stage{Name: stageAddons, Title: "Install network, DNS and proxy", Hosts: first, Needs: []string{stageShared}}, b.Addons())
+	b.Stage(plan.Stage{Name: stageAddons, Title: "Install network and proxy", Hosts: first, Needs: []string{stageShared}}, b.Addons())
 	ready := []string{stageAddons}
 	if b.Stage(plan.Stage{Name: stageRegister, Title: "Register the other control planes", Hosts: others, Needs: []string{stageShared}}, b.Register("other")) {
 		ready = append(ready, stageRegister)
@@ -62,7 +61,8 @@ func Plan(in stages.Input) (*plan.Plan, error) {
 	if b.Stage(plan.Stage{Name: stageJoin, Title: "Join the workers", Hosts: workers, Needs: []string{stageShared, stagePrepare}}, b.Join()) {
 		ready = append(ready, stageJoin)
 	}
-	b.Stage(plan.Stage{Name: stageReady, Title: "Wait for the nodes", Hosts: all, Needs: ready}, []stages.Call{{Name: "node-ready", Step: node.Ready{}}})
-	b.Stage(plan.Stage{Name: stageAvailable, Title: "Wait for network and DNS", Hosts: first, Needs: []string{stageReady}}, []stages.Call{{Name: "workloads", Step: stages.Workloads()}})
+	b.Stage(plan.Stage{Name: stageReady, Title: "Wait for the nodes", Hosts: all, Needs: ready}, b.Ready())
+	b.Stage(plan.Stage{Name: stageAvailable, Title: "Install DNS", Hosts: first, Needs: []string{stageReady}},
+		[]stages.Call{b.DNS(), {Name: "workloads", Step: stages.Workloads()}})
 	return b.Plan()
 }

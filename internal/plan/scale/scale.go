@@ -198,8 +198,7 @@ func (p *planner) joinControlPlanes() {
 }
 
 func (p *planner) joinWorkers() {
-	calls := append([]stages.Call{{Name: "join-token", Step: p.JoinToken()}}, p.Join()...)
-	calls = append(calls, stages.Call{Name: "node-ready", Step: node.Ready{}})
+	calls := slices.Concat([]stages.Call{{Name: "join-token", Step: p.JoinToken()}}, p.Join(), p.Ready())
 	p.Stage(plan.Stage{Name: "join", Title: "Join the workers", Hosts: p.newWorkers, Needs: []string{"prepare-workers"}}, calls)
 }
 

@@ -80,7 +80,8 @@ func (b *Builder) Register(prefix string) []Call {
 	})
 }
 
-// Addons installs network, proxy and DNS from the first control plane, which it registers on the way.
+// Addons installs network and proxy from the first control plane, which it registers on the way. What waits for the pod
+// network of the node comes last.
 func (b *Builder) Addons() []Call {
 	spec := b.in.Spec
 	host, port, err := net.SplitHostPort(Endpoint(spec, b.in.Hosts))
@@ -88,15 +89,22 @@ func (b *Builder) Addons() []Call {
 		b.err = fmt.Errorf("cannot read the endpoint: %w", err)
 	}
 	return []Call{
-		{"control-plane-network", flannel.ConfigureNode{Backend: spec.Network.FlannelBackend}},
 		{"network", flannel.Install{Image: b.image(bundle.RoleFlannel).Name, PodCIDR: spec.Network.PodCIDR, Backend: spec.Network.FlannelBackend, APIHost: host, APIPort: port}},
 		{"proxy", kubeadm.Proxy{Version: spec.Kubernetes.Version}},
 		{"mark-control-plane", kubeadm.MarkControlPlane{Schedulable: b.schedulable()}},
 		{"finalize-kubelet", kubeadm.FinalizeKubelet{}},
-		{"services-answer", node.ServiceAnswers{Address: b.apiService()}},
-		{"dns", kubeadm.DNS{Tag: b.image(bundle.RoleCoreDNS).Tag()}},
+		{"control-plane-network", flannel.ConfigureNode{Backend: spec.Network.FlannelBackend}},
 	}
 }
+
+// Ready waits until a node is Ready and reaches Services.
+func (b *Builder) Ready() []Call {
+	return []Call{{"node-ready", node.Ready{}}, {"services-answer", node.ServiceAnswers{Address: b.apiService()}}}
+}
+
+// DNS installs DNS. It comes when Services answer on every node: a CoreDNS that starts before cannot reach the API, and
+// tries again only after half a minute.
+func (b *Builder) DNS() Call { return Call{"dns", kubeadm.DNS{Tag: b.image(bundle.RoleCoreDNS).Tag()}} }
 
 // JoinToken lets hosts join a cluster that runs.
 func (b *Builder) JoinToken() kubeadm.JoinToken {

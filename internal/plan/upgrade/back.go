@@ -165,6 +165,6 @@ func (b *back) share() {
 		return
 	}
 	calls := append(b.TakeBackConfig("back-config"), stages.Call{Name: "upload-config", Step: kubeadm.UploadConfig{Version: b.version()}})
-	calls = append(calls, b.Addons()...)
+	calls = append(append(calls, b.Addons()...), b.DNS())
 	b.Stage(stages.Holding("addons", "Tell the cluster its version; network, proxy and DNS", b.in.Spec.ControlPlane.Hosts[:1]), calls)
 }

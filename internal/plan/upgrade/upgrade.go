@@ -127,7 +127,7 @@ func (p *planner) moveControlPlanes(i int) {
 // share tells the cluster its new version. kube-proxy must not be newer than any API server, and kubelets read from there.
 func (p *planner) share() {
 	calls := append([]stages.Call{{Name: "upload-config", Step: kubeadm.UploadConfig{Version: p.in.Spec.Kubernetes.Version}}}, p.Addons()...)
-	calls = append(calls, stages.Call{Name: "workloads", Step: stages.Workloads()})
+	calls = append(calls, p.DNS(), stages.Call{Name: "workloads", Step: stages.Workloads()})
 	p.Stage(stages.Holding("addons", "Tell the cluster its version; network, proxy and DNS", p.controlPlanes[:1]), calls)
 }
 
