@@ -102,6 +102,9 @@ func TestPlan(t *testing.T) {
 
 // TestPlan_TouchesOnly: each setting reaches the hosts that need it, by the steps that it needs, and restarts nothing else.
 func TestPlan_TouchesOnly(t *testing.T) {
+	// Each control plane gives the cluster's address away before its API server restarts.
+	rolled := []string{"cp1 cp2 cp3: kubeadm-config", "cp1: hand-over", "cp1: endpoint", "cp1: manifests", "cp2: hand-over", "cp2: endpoint", "cp2: manifests",
+		"cp3: hand-over", "cp3: endpoint", "cp3: manifests", "cp1: upload-config"}
 	cases := map[string]struct {
 		reason string
 		edits  []func(*v1alpha1.ClusterSpec)
@@ -109,18 +112,15 @@ func TestPlan_TouchesOnly(t *testing.T) {
 		steps   []string
 		summary string
 	}{
-		"audit": {"only API servers log requests; the policy is a file before anybody needs it", []func(*v1alpha1.ClusterSpec){audit(true, nil)}, []string{
-			"cp1 cp2 cp3: kubeadm-config", "cp1: manifests", "cp2: manifests", "cp3: manifests", "cp1: upload-config"},
+		"audit": {"only API servers log requests; the policy is a file before anybody needs it", []func(*v1alpha1.ClusterSpec){audit(true, nil)}, rolled,
 			"kube-apiserver restart on one control plane after another; choose a quiet hour"},
 		"audit of nobody": {"parameters of a log that is off restart nothing", []func(*v1alpha1.ClusterSpec){audit(false, func(a *v1alpha1.AuditSpec) { a.MaxSize = 9 })},
 			nil, "nothing restarts"},
-		"node ports": {"only the API server gives ports away", []func(*v1alpha1.ClusterSpec){nodePorts}, []string{
-			"cp1 cp2 cp3: kubeadm-config", "cp1: manifests", "cp2: manifests", "cp3: manifests", "cp1: upload-config"},
+		"node ports": {"only the API server gives ports away", []func(*v1alpha1.ClusterSpec){nodePorts}, rolled,
 			"kube-apiserver restart on one control plane after another; choose a quiet hour"},
 		"default node ports": {"Kubernetes' own range needs no flag", []func(*v1alpha1.ClusterSpec){func(s *v1alpha1.ClusterSpec) { s.Network.NodePortRange = "30000-32767" }},
 			nil, "nothing restarts"},
-		"log level": {"four components have it", []func(*v1alpha1.ClusterSpec){logLevel(4)}, []string{
-			"cp1 cp2 cp3: kubeadm-config", "cp1: manifests", "cp2: manifests", "cp3: manifests", "cp1: upload-config", "cp1: proxy", "cp1: restart-proxy"},
+		"log level": {"four components have it", []func(*v1alpha1.ClusterSpec){logLevel(4)}, append(slices.Clone(rolled), "cp1: proxy", "cp1: restart-proxy"),
 			"kube-apiserver, kube-controller-manager, kube-scheduler restart on one control plane after another; kube-proxy restarts on one node after another; choose a quiet hour"},
 		"name": {"API servers read a new certificate by themselves", []func(*v1alpha1.ClusterSpec){sans("api.example.org")}, []string{
 			"cp1 cp2 cp3: kubeadm-config", "cp1: certificates", "cp2: certificates", "cp3: certificates", "cp1: upload-config"}, "nothing restarts"},

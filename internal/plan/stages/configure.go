@@ -96,6 +96,9 @@ func (b *Builder) ChangeControlPlane(prefix string, d Differences, all bool) []C
 	if all {
 		calls = append(calls, Call{"kubeconfigs", kubeadm.Kubeconfigs{Server: "https://" + Endpoint(b.in.Spec, b.in.Hosts)}})
 	}
+	if away := b.handOver(); d.APIServer && !all && len(away) > 0 {
+		calls = slices.Concat(calls, away, b.endpoint())
+	}
 	if d.APIServer || d.ControllerManager || d.Scheduler || all {
 		calls = append(calls, b.flags(all)...)
 	}

@@ -56,6 +56,15 @@ func (b *Builder) endpoint() []Call {
 	return []Call{{"endpoint", kubevip.Install{Image: b.image(bundle.RoleKubeVIP).Name, Address: endpoint.Host, Port: endpoint.Port}}}
 }
 
+// handOver makes another control plane take the cluster's address, where it moves and there is another one. The endpoint must
+// come behind it.
+func (b *Builder) handOver() []Call {
+	if b.in.Spec.Endpoint.Provider != v1alpha1.EndpointKubeVIP || len(b.in.Spec.ControlPlane.Hosts) < 2 {
+		return nil
+	}
+	return []Call{{"hand-over", kubevip.HandOver{}}}
+}
+
 // Shared is what the first control plane tells the whole cluster.
 func (b *Builder) Shared() []Call {
 	var calls []Call

@@ -13,7 +13,6 @@ import (
 	"slipway.dev/slipway/internal/step/etcd"
 	"slipway.dev/slipway/internal/step/kubeadm"
 	"slipway.dev/slipway/internal/step/kubelet"
-	"slipway.dev/slipway/internal/step/kubevip"
 	"slipway.dev/slipway/internal/step/node"
 	"slipway.dev/slipway/internal/step/precheck"
 	"slipway.dev/slipway/internal/step/system"
@@ -110,17 +109,13 @@ func (b *Builder) moveConfig(back bool) []Call {
 
 func (b *Builder) moveControlPlane(prefix string, back bool) []Call {
 	calls := b.moveConfig(back)
-	others := len(b.in.Spec.ControlPlane.Hosts) > 1
-	if others && b.in.Spec.Endpoint.Provider == v1alpha1.EndpointKubeVIP {
-		calls = append(calls, Call{"hand-over", kubevip.HandOver{}})
-	}
-	calls = append(calls, b.endpoint()...)
+	calls = slices.Concat(calls, b.handOver(), b.endpoint())
 	// etcd last: what cannot be taken back comes when all else has worked.
 	manifests := b.manifests()
 	manifests.KeepNewer, manifests.Only = !back, kubeadm.OnlyAPI
 	serve := kubeadm.ServeVersion{Version: b.in.Spec.Kubernetes.Version, Exact: back}
 	calls = append(calls, Call{"manifests", manifests}, Call{"serve-version", serve})
-	if others {
+	if len(b.in.Spec.ControlPlane.Hosts) > 1 {
 		calls = append(calls, Call{"etcd-leader", etcd.MoveLeader{}})
 	}
 	manifests.Only = kubeadm.OnlyEtcd
