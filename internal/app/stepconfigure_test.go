@@ -121,6 +121,12 @@ scheduler: {extraArgs: [{name: v, value: "4"}]}
 				b.write(config, "maxPods: 110\n")
 				b.phase("upgrade node phase kubelet-config", func(s *fakehost.State) error { return s.WriteFile(config, []byte("maxPods: 120\n"), 0o644) })
 			}},
+		"kubelet config without": {reason: "what the cluster keeps from pods no more", step: kubeadm.KubeletConfig{}, drift: []string{config + " kubeReserved"},
+			prepare: func(b *bench) {
+				b.create(&corev1.ConfigMap{ObjectMeta: named("kube-system", "kubelet-config"), Data: map[string]string{"kubelet": "maxPods: 120\n"}})
+				b.write(config, "maxPods: 120\nkubeReserved: {memory: 100Mi}\nresolvConf: /run/systemd/resolve/resolv.conf\n")
+				b.phase("upgrade node phase kubelet-config", func(s *fakehost.State) error { return s.WriteFile(config, []byte("maxPods: 120\n"), 0o644) })
+			}},
 		"run configured": {reason: "who replaced the configuration has left a note", step: kubelet.RunConfigured{}, drift: []string{"kubelet.service"}, golden: []string{"/run/loaded/kubelet.service"},
 			prepare: func(b *bench) {
 				b.write(config, "maxPods: 110\n")

@@ -19,6 +19,7 @@ import (
 	"slipway.dev/slipway/internal/bundle"
 	"slipway.dev/slipway/internal/operation"
 	"slipway.dev/slipway/internal/operation/operationtest"
+	"slipway.dev/slipway/internal/plan"
 	"slipway.dev/slipway/internal/plan/backup"
 	"slipway.dev/slipway/internal/plan/configure"
 	"slipway.dev/slipway/internal/plan/drill"
@@ -123,18 +124,25 @@ func upgraded(version string) func(*world) *operationtest.World {
 	}
 }
 
-// halfUpgraded leaves a cluster whose upgrade was stopped when its worker was being moved.
-func halfUpgraded(w *world) {
-	trial := upgraded(patch)(w)
+// stopAt runs a trial's operation until an edge.
+func (w *world) stopAt(trial *operationtest.World, at func(operation.Edge) bool) {
+	w.t.Helper()
 	_, err := w.run(trial, func(_ context.Context, e operation.Edge) error {
-		if e.Host == "w1" && e.Call == "workers-1/kubelet-runs" && e.Point == operation.AfterWrite {
+		if at(e) {
 			return errKilled
 		}
 		return nil
 	})
 	if !errors.Is(err, errKilled) {
-		w.t.Fatalf("the upgrade did not stop half-way: %v", err)
+		w.t.Fatalf("operation %s did not stop half-way: %v", trial.Operation.Name, err)
 	}
+}
+
+// halfUpgraded leaves a cluster whose upgrade was stopped when its worker was being moved.
+func halfUpgraded(w *world) {
+	w.stopAt(upgraded(patch)(w), func(e operation.Edge) bool {
+		return e.Host == "w1" && e.Call == "workers-1/kubelet-runs" && e.Point == operation.AfterWrite
+	})
 	// Somebody lets pods onto the node again, so that the way back cordons it itself, first and when it goes on.
 	w.cluster.mu.Lock()
 	defer w.cluster.mu.Unlock()
@@ -143,25 +151,51 @@ func halfUpgraded(w *world) {
 
 // takenBack gives the trial of the way back from there.
 func takenBack(w *world) *operationtest.World {
+	w.input.Bundle = w.input.Bundles[kubernetes]
+	return w.back("demo-upgrade", upgrade.Plan, *w.input.Applied.DeepCopy())
+}
+
+// back gives the trial of a change to a spec, from where an operation stopped half-way.
+func (w *world) back(from string, planner func(stages.Input) (*plan.Plan, error), to v1alpha1.ClusterSpec) *operationtest.World {
+	w.t.Helper()
 	var runs v1alpha1.HostRunList
 	if err := w.deps.Client.List(w.t.Context(), &runs, client.InNamespace("dev")); err != nil {
 		w.t.Fatal(err)
 	}
-	p := w.input
-	p.Attempted, p.Spec, p.Bundle, p.Changed = []v1alpha1.ClusterSpec{p.Spec}, *p.Applied.DeepCopy(), p.Bundles[kubernetes], map[string][]string{}
+	in := &w.input
+	in.Attempted, in.Spec, in.Changed, in.Operation = []v1alpha1.ClusterSpec{in.Spec}, to, map[string][]string{}, "uid-back"
 	for _, run := range runs.Items {
 		for _, s := range run.Status.Steps {
-			if s.Changed && run.Spec.Operation == "demo-upgrade" {
-				p.Changed[run.Spec.Host] = append(p.Changed[run.Spec.Host], s.Name)
+			if s.Changed && run.Spec.Operation == from {
+				in.Changed[run.Spec.Host] = append(in.Changed[run.Spec.Host], s.Name)
 			}
 		}
 	}
-	w.input = p
-	back, err := upgrade.Plan(p)
+	p, err := planner(*in)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return w.trial("back", back)
+	return w.trial("back", p)
+}
+
+// halfConfigured leaves a cluster whose settings were being changed when its second control plane was.
+func halfConfigured(w *world) {
+	w.stopAt(configured(w), func(e operation.Edge) bool {
+		return e.Host == "cp2" && e.Call == "cp2/manifests" && e.Point == operation.AfterWrite
+	})
+}
+
+// unconfigured gives the trial of the way back from there.
+func unconfigured(w *world) *operationtest.World {
+	return w.back("demo-configure", configure.Plan, *w.input.Applied.DeepCopy())
+}
+
+// reconfigured gives the trial of the way from there to other settings.
+func reconfigured(w *world) *operationtest.World {
+	to := w.input.Spec.DeepCopy()
+	to.Endpoint.CertSANs, to.Components.LogLevel, to.Components.APIServer.Audit.Enabled = []string{"other.example.org"}, 2, false
+	to.Runtime.RegistryMirrors[0].Registry = "quay.io"
+	return w.back("demo-configure", configure.Plan, *to)
 }
 
 // verbs are those of day 2, each on a cluster that has what its plan can have.
@@ -175,9 +209,11 @@ func verbs() map[string]verb {
 		"configure": {reason: "every setting is used by what it is for", shape: shape{workers: 1}, trial: configured, share: 16},
 		"configure-three": {reason: "API servers restart one after another", shape: shape{controlPlanes: 3, vip: true}, trial: configured, share: 48,
 			does: []string{"/host-records", "/mirrors", "/certificates", "/manifests", " restart-proxy", "/kubelet-restart"}},
-		"backup":  {reason: "no host is changed", shape: shape{}, trial: takeBackup, share: 1},
-		"drill":   {reason: "no host is changed", shape: shape{}, before: taken, trial: drillBackup, share: 1},
-		"restore": {reason: "no etcd with old data meets one with new data", shape: shape{workers: 1}, before: taken, trial: restoreBackup, share: 16},
+		"configure-back":    {reason: "what was changed is as before", shape: shape{controlPlanes: 3, vip: true}, before: halfConfigured, trial: unconfigured, share: 48},
+		"configure-instead": {reason: "nothing of the settings that nobody wants any more is left", shape: shape{controlPlanes: 3, vip: true}, before: halfConfigured, trial: reconfigured, share: 48},
+		"backup":            {reason: "no host is changed", shape: shape{}, trial: takeBackup, share: 1},
+		"drill":             {reason: "no host is changed", shape: shape{}, before: taken, trial: drillBackup, share: 1},
+		"restore":           {reason: "no etcd with old data meets one with new data", shape: shape{workers: 1}, before: taken, trial: restoreBackup, share: 16},
 		"restore-rebuilt": {reason: "new control planes and old ones come to one cluster of the old version", shape: shape{workers: 1, controlPlanes: 3, vip: true, spare: []string{"cp4", "cp5"}},
 			before: outgrown, trial: rebuilt, share: 96},
 		"renew": {reason: "what is served is what was renewed", shape: shape{workers: 1}, before: func(w *world) { w.later(time.Hour) },

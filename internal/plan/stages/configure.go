@@ -44,10 +44,19 @@ type Differences struct {
 	Proxy, Kubelet bool
 }
 
-// Differences compares what follows from the spec that is applied with what follows from the wanted one.
-func (b *Builder) Differences() Differences {
+// And gives what either of two is to make otherwise.
+func (d Differences) And(e Differences) Differences {
+	return Differences{
+		File: d.File || e.File, APIServer: d.APIServer || e.APIServer, ControllerManager: d.ControllerManager || e.ControllerManager, Scheduler: d.Scheduler || e.Scheduler,
+		Names: d.Names || e.Names, Unwanted: slices.Compact(slices.Sorted(slices.Values(slices.Concat(d.Unwanted, e.Unwanted)))),
+		Proxy: d.Proxy || e.Proxy, Kubelet: d.Kubelet || e.Kubelet,
+	}
+}
+
+// Differences compares what follows from a spec that the cluster has, or may have in part, with what follows from the wanted one.
+func (b *Builder) Differences(from v1alpha1.ClusterSpec) Differences {
 	in := b.in
-	in.Spec = *in.Applied
+	in.Spec = from
 	before := &Builder{in: in}
 	was, is := before.settings(), b.settings()
 	d := Differences{
@@ -153,25 +162,27 @@ func ChangeKubelet(prefix string) []Call {
 	})
 }
 
-// HostSettings are those of a host itself that the edit of a spec changes; nothing of the cluster restarts for them.
-func (b *Builder) HostSettings(prefix string) []Call {
-	was, is := b.in.Applied, b.in.Spec
+// HostSettings are those of a host itself that differ between any of some specs and the wanted one; nothing of the cluster
+// restarts for them.
+func (b *Builder) HostSettings(prefix string, from ...v1alpha1.ClusterSpec) []Call {
+	is := b.in.Spec
 	var calls []Call
-	if !same(HostRecords(*was), HostRecords(is)) {
-		calls = append(calls, Call{"host-records", HostRecords(is)})
+	add := func(name string, s step.Step, differs func(was v1alpha1.ClusterSpec) bool) {
+		if slices.ContainsFunc(from, differs) {
+			calls = append(calls, Call{name, s})
+		}
 	}
-	if !same(was.Runtime.RegistryMirrors, is.Runtime.RegistryMirrors) {
-		calls = append(calls, Call{"mirrors", b.Mirrors()})
-	}
-	if is.HostSetup.DisableSwap && !was.HostSetup.DisableSwap {
-		calls = append(calls, Call{"swap-off", system.SwapOff{}})
-	}
-	if is.HostSetup.DisableFirewall && !was.HostSetup.DisableFirewall {
-		calls = append(calls, Call{"stop-firewall", system.StopFirewall{}})
-	}
-	if is.HostSetup.PermissiveSELinux && !was.HostSetup.PermissiveSELinux {
-		calls = append(calls, Call{"selinux-permissive", system.SELinuxPermissive{}})
-	}
+	add("host-records", HostRecords(is), func(was v1alpha1.ClusterSpec) bool { return !same(HostRecords(was), HostRecords(is)) })
+	add("mirrors", b.Mirrors(), func(was v1alpha1.ClusterSpec) bool {
+		return !same(was.Runtime.RegistryMirrors, is.Runtime.RegistryMirrors)
+	})
+	add("swap-off", system.SwapOff{}, func(was v1alpha1.ClusterSpec) bool { return is.HostSetup.DisableSwap && !was.HostSetup.DisableSwap })
+	add("stop-firewall", system.StopFirewall{}, func(was v1alpha1.ClusterSpec) bool {
+		return is.HostSetup.DisableFirewall && !was.HostSetup.DisableFirewall
+	})
+	add("selinux-permissive", system.SELinuxPermissive{}, func(was v1alpha1.ClusterSpec) bool {
+		return is.HostSetup.PermissiveSELinux && !was.HostSetup.PermissiveSELinux
+	})
 	return prefixed(prefix, calls)
 }
 

@@ -75,6 +75,15 @@ type Input struct {
 	Backup *v1alpha1.Backup
 }
 
+// Had are the specs by which the hosts may be as they are: the one that is applied, and those of changes that began and were
+// not finished. There is none before the cluster is created.
+func (in Input) Had() []v1alpha1.ClusterSpec {
+	if in.Applied == nil {
+		return nil
+	}
+	return append([]v1alpha1.ClusterSpec{*in.Applied}, in.Attempted...)
+}
+
 // Keep names a Backup, in the project of the cluster, and the location where it goes.
 type Keep struct{ Name, Location string }
 

@@ -64,12 +64,12 @@ func (b *Builder) Mirrors() containerd.Mirrors {
 	for _, r := range b.in.Spec.Runtime.RegistryMirrors {
 		m.Registries = append(m.Registries, containerd.Registry{Name: r.Registry, Endpoints: r.Endpoints})
 	}
-	if b.in.Applied == nil {
-		return m
-	}
-	for _, was := range b.in.Applied.Runtime.RegistryMirrors {
-		if !slices.ContainsFunc(b.in.Spec.Runtime.RegistryMirrors, func(r v1alpha1.RegistryMirror) bool { return r.Registry == was.Registry }) {
-			m.Gone = append(m.Gone, was.Registry)
+	for _, spec := range b.in.Had() {
+		for _, was := range spec.Runtime.RegistryMirrors {
+			wanted := slices.ContainsFunc(b.in.Spec.Runtime.RegistryMirrors, func(r v1alpha1.RegistryMirror) bool { return r.Registry == was.Registry })
+			if !wanted && !slices.Contains(m.Gone, was.Registry) {
+				m.Gone = append(m.Gone, was.Registry)
+			}
 		}
 	}
 	return m

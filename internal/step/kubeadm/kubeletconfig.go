@@ -35,7 +35,8 @@ func (KubeletConfig) Needs() []step.Output {
 // Gives tells what later steps find.
 func (KubeletConfig) Gives() []step.Output { return []step.Output{step.KubeletConfig} }
 
-// Check compares each setting that the cluster stores. Where the runtime listens is the node's own.
+// Check compares each setting that the cluster stores, and looks for those that it stores no more. Where the runtime listens is
+// the node's own.
 func (KubeletConfig) Check(ctx context.Context, r step.Reader) (step.Drift, error) {
 	var stored corev1.ConfigMap
 	found, err := get(ctx, r.Cluster, "kube-system", "kubelet-config", &stored)
@@ -62,6 +63,12 @@ func (KubeletConfig) Check(ctx context.Context, r step.Reader) (step.Drift, erro
 	for _, key := range slices.Sorted(maps.Keys(want)) {
 		if key != "containerRuntimeEndpoint" && !reflect.DeepEqual(want[key], have[key]) {
 			drift.Want(kubeletConfigPath+" "+key, "other than in the cluster", "as in the cluster")
+		}
+	}
+	// What kubeadm writes for the node alone is in no cluster; what a spec does not say any more has to go.
+	for _, key := range []string{"kubeReserved", "systemReserved"} {
+		if _, there := want[key]; !there && have[key] != nil {
+			drift.Want(kubeletConfigPath+" "+key, "set", "not set, as in the cluster")
 		}
 	}
 	return drift, nil
