@@ -115,10 +115,13 @@ func (r *Runner) Run(ctx context.Context, job Job) (result Result, err error) {
 	}
 	api, err := d.startAPI(ctx)
 	if err != nil {
-		return Result{}, err
+		return Result{}, d.why(ctx, etcd, err)
 	}
 	defer api.close()
-	return d.compare(ctx, etcd, api)
+	if result, err = d.compare(ctx, etcd, api); err != nil {
+		return Result{}, d.why(ctx, etcd, err)
+	}
+	return result, nil
 }
 
 // drill is one run.
