@@ -60,7 +60,7 @@ func TestPlan_HalfDone(t *testing.T) {
 	}{
 		"back": {"the one that it stopped at comes first, since its API server may not run, and nothing is asked of it before; the one that was not reached is left alone",
 			halfDone(nodePorts, upTo("cp2")), "take a change of the settings of cluster demo back: kube-apiserver restart on one control plane after another; choose a quiet hour",
-			[]string{"kubeadm-config: cp1 cp2: kubeadm-config", "control-plane-cp2: cp2: manifests", "control-plane-cp1: cp1: manifests", "cluster: cp1: upload-config",
+			[]string{"kubeadm-config: cp1 cp2: kubeadm-config", "control-plane-cp2: cp2: hand-over endpoint manifests", "control-plane-cp1: cp1: hand-over endpoint manifests", "cluster: cp1: upload-config",
 				"look: cp1 cp2:", "look-control-planes: cp1 cp2:"}},
 		"back from nothing": {"a change that was stopped before it did anything needs no more than a look", halfDone(record, nil),
 			"take a change of the settings of cluster demo back: nothing restarts", []string{"hosts: cp1: host-records", "look: cp1:"}},
@@ -71,13 +71,13 @@ func TestPlan_HalfDone(t *testing.T) {
 			[]string{"kubeadm-config: cp1: kubeadm-config", "cluster: cp1: upload-config", "kubelet-cp1: cp1: kubelet-config kubelet-restart", "kubelets-1: w1: kubelet-config kubelet-restart", "look: cp1 w1:"}},
 		"back before kube-proxy": {"its configuration was not touched, so it does not restart", halfDone(logLevel(4), upTo("cp1")),
 			"take a change of the settings of cluster demo back: kube-apiserver, kube-controller-manager, kube-scheduler restart on one control plane after another; choose a quiet hour",
-			[]string{"kubeadm-config: cp1: kubeadm-config", "control-plane-cp1: cp1: manifests", "cluster: cp1: upload-config", "look: cp1:", "look-control-planes: cp1:"}},
+			[]string{"kubeadm-config: cp1: kubeadm-config", "control-plane-cp1: cp1: hand-over endpoint manifests", "cluster: cp1: upload-config", "look: cp1:", "look-control-planes: cp1:"}},
 		"back after kube-proxy": {"it may run with what nobody wants", halfDone(logLevel(4), map[string][]string{"cp1": {"proxy"}}),
 			"take a change of the settings of cluster demo back: kube-apiserver, kube-controller-manager, kube-scheduler restart on one control plane after another; kube-proxy restarts on one node after another; choose a quiet hour",
-			[]string{"kubeadm-config: cp1: kubeadm-config", "control-plane-cp1: cp1: manifests", "cluster: cp1: upload-config proxy restart-proxy", "look: cp1:", "look-control-planes: cp1:"}},
+			[]string{"kubeadm-config: cp1: kubeadm-config", "control-plane-cp1: cp1: hand-over endpoint manifests", "cluster: cp1: upload-config proxy restart-proxy", "look: cp1:", "look-control-planes: cp1:"}},
 		"something else": {"every control plane gets what is wanted now, and those that were changed lose what was wanted then", halfDone(nodePorts, upTo("cp1"), logLevel(2)),
 			"configure cluster demo, which a change has left half done: kube-apiserver, kube-controller-manager, kube-scheduler restart on one control plane after another; kube-proxy restarts on one node after another; choose a quiet hour",
-			[]string{"kubeadm-config: cp1 cp2 cp3: kubeadm-config", "control-plane-cp1: cp1: manifests", "control-plane-cp2: cp2: manifests", "control-plane-cp3: cp3: manifests",
+			[]string{"kubeadm-config: cp1 cp2 cp3: kubeadm-config", "control-plane-cp1: cp1: hand-over endpoint manifests", "control-plane-cp2: cp2: hand-over endpoint manifests", "control-plane-cp3: cp3: hand-over endpoint manifests",
 				"cluster: cp1: upload-config proxy restart-proxy", "look: cp1 cp2 cp3:", "look-control-planes: cp1 cp2 cp3:"}},
 	}
 	for name, c := range cases {
