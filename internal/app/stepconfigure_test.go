@@ -81,6 +81,13 @@ func settingsCases() map[string]stepCase {
 			}, drift: []string{pkiFiles + "apiserver.crt"}},
 		"serve settings": {reason: "a static pod of before still runs for a while", step: kubeadm.ServeSettings{Components: kubeadm.Components{LogLevel: 4}, Port: 6443},
 			prepare: func(b *bench) { b.staticPodsWith("--v=2") }, event: func(b *bench) { b.staticPodsWith("--v=4") }},
+		"serve what was put back": {reason: "a static pod that was changed by hand runs on, Ready, until the kubelet has read its manifest", step: kubeadm.ServeSettings{Port: 6443},
+			prepare: func(b *bench) {
+				b.staticPodsWith("--profiling=true")
+				for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
+					b.write(kubernetesDir+"/manifests/"+name+".yaml", manifest("v1.36.3", name, "--profiling=false"))
+				}
+			}, event: func(b *bench) { b.staticPodsWith("--profiling=false") }},
 		"serve a name": {reason: "the API server reads its new certificate a little later", step: kubeadm.ServeSettings{Port: 6443, SANs: []string{"10.9.0.21"}, Unwanted: []string{"gone.example"}},
 			prepare: func(b *bench) { b.staticPodsWith("--leader-elect=true"); b.showing("wrong") }, event: func(b *bench) { b.showing("right") }},
 		"upload settings": {reason: "who joins later reads them", step: kubeadm.UploadConfig{Version: "v1.36.3", Settings: settings},
@@ -154,7 +161,7 @@ func writeManifests(s *fakehost.State, flag string) error {
 func (b *bench) staticPodsWith(flag string) {
 	b.t.Helper()
 	for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
-		pod := &corev1.Pod{ObjectMeta: named("kube-system", name+"-w1"), Spec: corev1.PodSpec{Containers: []corev1.Container{{Command: []string{name, flag}}}},
+		pod := &corev1.Pod{ObjectMeta: named("kube-system", name+"-w1"), Spec: corev1.PodSpec{Containers: []corev1.Container{{Image: "registry.k8s.io/x:v1.36.3", Command: []string{name, flag}}}},
 			Status: corev1.PodStatus{Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}}}
 		if err := client.IgnoreNotFound(b.cluster.Delete(b.t.Context(), pod.DeepCopy())); err != nil {
 			b.t.Fatal(err)

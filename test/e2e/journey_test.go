@@ -28,7 +28,7 @@ func TestJourney(t *testing.T) {
 	w.run(ctx, "cluster", "kubeconfig", "demo", "--output", w.kubeconfig)
 	t.Run("nodes", func(t *testing.T) { w.expectNodes(ctx, t, 3) })
 	t.Run("a member sees and cannot change", func(t *testing.T) { w.memberLooks(ctx, t) })
-	t.Run("pods talk across nodes", func(t *testing.T) { w.podsTalk(ctx, t) })
+	t.Run("pods talk across nodes", func(t *testing.T) { w.podsTalk(ctx, t, "sandbox-2", "sandbox-3") })
 	t.Run("a node comes back without the server", func(t *testing.T) { w.rebootWithoutServer(ctx, t) })
 	t.Run("control planes and workers come and go", func(t *testing.T) { w.comeAndGo(ctx, t, before) })
 	w.deleteWithKill(ctx, "files")

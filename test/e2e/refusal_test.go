@@ -242,13 +242,8 @@ func TestFlippedBit(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	w := newWorld(t)
-	damaged := filepath.Join(t.TempDir(), "bundles")
-	// A store of this bundle alone: others share most blobs with it, and not all.
-	carried := filepath.Join(t.TempDir(), "bundle.tar")
-	w.run(ctx, "bundle", "export", w.kubernetes, carried, "--store", w.store)
-	w.run(ctx, "bundle", "import", carried, "--store", damaged)
-	w.store = damaged
-	blob := largestBlob(t, damaged)
+	w.ownStore(ctx)
+	blob := largestBlob(t, w.store)
 	content, err := os.ReadFile(blob)
 	if err != nil {
 		t.Fatal(err)
@@ -269,6 +264,18 @@ func TestFlippedBit(t *testing.T) {
 	out := w.refused(ctx, t, "", "cluster", "create", "bad", "--kubernetes", w.kubernetes, "--control-plane", "nowhere")
 	if !strings.Contains(out, "bundle") {
 		t.Errorf("the refusal does not name the bundle:\n%s", out)
+	}
+}
+
+// ownStore gives the world a store that it may damage, of one bundle alone: others share most blobs with it, and not all.
+func (w *world) ownStore(ctx context.Context) {
+	w.t.Helper()
+	own, carried := filepath.Join(w.t.TempDir(), "bundles"), filepath.Join(w.t.TempDir(), "bundle.tar")
+	w.run(ctx, "bundle", "export", w.kubernetes, carried, "--store", w.store)
+	w.run(ctx, "bundle", "import", carried, "--store", own)
+	w.store = own
+	if err := os.Remove(carried); err != nil {
+		w.t.Fatal(err)
 	}
 }
 

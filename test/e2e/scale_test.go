@@ -21,8 +21,13 @@ import (
 // virtualIP gives an address of the sandbox's network that no host has.
 func (w *world) virtualIP(ctx context.Context) string {
 	w.t.Helper()
-	bytes := netip.MustParseAddr(w.sandboxHosts(ctx)[0].Address).As4()
-	bytes[3] = 200
+	return addressBeside(w.sandboxHosts(ctx)[0], 200)
+}
+
+// addressBeside gives an address in the network of a host. The machine itself has the first one.
+func addressBeside(h sandboxHost, last byte) string {
+	bytes := netip.MustParseAddr(h.Address).As4()
+	bytes[3] = last
 	return netip.AddrFrom4(bytes).String()
 }
 

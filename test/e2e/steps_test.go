@@ -80,9 +80,13 @@ func (w *world) cutConnections(ctx context.Context) {
 	}
 }
 
-// stepBegun says whether a step whose name ends like that is on record on any host.
-func (w *world) stepBegun(ctx context.Context, step string) bool {
-	out, err := w.command(ctx, "get", "hostruns", "-o", "json").Output()
+// stepBegun says whether a step whose name ends like that is on record on any host, in any operation or in one that is named.
+func (w *world) stepBegun(ctx context.Context, step string, operation ...string) bool {
+	args := []string{"get", "hostruns", "-o", "json"}
+	if len(operation) > 0 {
+		args = append(args, "-l", "slipway.dev/operation="+operation[0])
+	}
+	out, err := w.command(ctx, args...).Output()
 	if err != nil {
 		return false
 	}
@@ -118,17 +122,17 @@ func (w *world) expectNodes(ctx context.Context, t *testing.T, count int) {
 	}
 }
 
-// podsTalk runs a server and a client on each worker: each client reaches the Service that the other worker backs,
-// and resolves a name of the cluster.
-func (w *world) podsTalk(ctx context.Context, t *testing.T) {
+// podsTalk runs a server and a client on each of two nodes: each client reaches the Service that the other node backs, and
+// resolves a name of the cluster.
+func (w *world) podsTalk(ctx context.Context, t *testing.T, one, two string) {
 	var manifest strings.Builder
-	for _, node := range []string{"sandbox-2", "sandbox-3"} {
+	for _, node := range []string{one, two} {
 		fmt.Fprintf(&manifest, podsManifest, node, w.image(ctx, t, "coredns"), w.image(ctx, t, "flannel"))
 	}
 	w.kubectl(ctx, t, manifest.String(), "apply", "-f", "-")
 	w.kubectl(ctx, t, "", "wait", "--for=condition=Ready", "--timeout=120s", "pods", "-l", "role=server")
-	for node, other := range map[string]string{"sandbox-2": "sandbox-3", "sandbox-3": "sandbox-2"} {
-		// The client ends well when it got an answer from the other worker's server and resolved the name.
+	for node, other := range map[string]string{one: two, two: one} {
+		// The client ends well when it got an answer from the other node's server and resolved the name.
 		job := fmt.Sprintf(clientManifest, node, other, w.image(ctx, t, "flannel"))
 		w.kubectl(ctx, t, job, "apply", "-f", "-")
 		w.kubectl(ctx, t, "", "wait", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=120s", "pod/client-"+node)

@@ -13,9 +13,11 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
 
@@ -189,20 +191,27 @@ func (w *world) probeService(ctx context.Context, t *testing.T) <-chan probed {
 	})
 }
 
-// probeWrites writes to the API of the cluster demo, at the cluster's own address.
-func (w *world) probeWrites(ctx context.Context, t *testing.T) <-chan probed {
+// rest gives how the API of the cluster demo is asked, past Slipway: at one of its API servers, or "" for its own address.
+func (w *world) rest(t *testing.T, server string) *rest.Config {
 	t.Helper()
-	config, err := clientcmd.BuildConfigFromFlags("", w.kubeconfig)
+	config, err := clientcmd.BuildConfigFromFlags(server, w.kubeconfig)
 	if err != nil {
 		t.Fatal(err)
 	}
 	config.QPS = -1
-	client, err := kubernetes.NewForConfig(config)
+	return config
+}
+
+// probeWrites writes to the API of the cluster demo, at the cluster's own address.
+func (w *world) probeWrites(ctx context.Context, t *testing.T) <-chan probed {
+	t.Helper()
+	client, err := kubernetes.NewForConfig(w.rest(t, ""))
 	if err != nil {
 		t.Fatal(err)
 	}
 	maps := client.CoreV1().ConfigMaps(metav1.NamespaceDefault)
-	if _, err := maps.Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "probe"}}, metav1.CreateOptions{}); err != nil {
+	_, err = maps.Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "probe"}}, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)
 	}
 	return probe(ctx, func(ctx context.Context) error {
