@@ -2,7 +2,8 @@ package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// BackupLocation is a place where backups are kept: a directory on the server, or a bucket. Projects use it by a Grant.
+// BackupLocation is a place where backups are kept: a directory on the server or on hosts, or a bucket. Projects use it by a
+// Grant.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Cluster
@@ -24,8 +25,8 @@ type BackupLocation struct {
 
 // BackupLocationSpec says where backups go. What the backups in it depend on never changes.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.directory) != has(self.s3)",message="a backup location is either spec.directory or spec.s3"
-// +kubebuilder:validation:XValidation:rule="has(self.directory) == has(oldSelf.directory)",message="the kind of a backup location cannot change; make another location"
+// +kubebuilder:validation:XValidation:rule="[has(self.directory), has(self.s3), has(self.hostDirectory)].filter(is, is).size() == 1",message="a backup location is either spec.directory or spec.s3 or spec.hostDirectory"
+// +kubebuilder:validation:XValidation:rule="has(self.directory) == has(oldSelf.directory) && has(self.s3) == has(oldSelf.s3)",message="the kind of a backup location cannot change; make another location"
 type BackupLocationSpec struct {
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
@@ -34,7 +35,39 @@ type BackupLocationSpec struct {
 	Directory *DirectoryLocation `json:"directory,omitempty"`
 	// +optional
 	S3 *S3Location `json:"s3,omitempty"`
+	// +optional
+	HostDirectory *HostDirectoryLocation `json:"hostDirectory,omitempty"`
 }
+
+// HostDirectoryLocation is a directory on hosts that clusters hold. On the disk of one host it is for experiments with a
+// single control plane: the backups are lost with the host. With mounted, all hosts have the same share there.
+//
+// +kubebuilder:validation:XValidation:rule="(has(self.mounted) && self.mounted) || self.hosts.size() == 1",message="a directory that is no mounted share is on one host: name one, or say mounted: true"
+// +kubebuilder:validation:XValidation:rule="(has(self.mounted) && self.mounted) == (has(oldSelf.mounted) && oldSelf.mounted)",message="whether a backup location is a mounted share cannot change; make another location"
+// +kubebuilder:validation:XValidation:rule="(has(self.mounted) && self.mounted) || self.hosts == oldSelf.hosts",message="the host of a backup location cannot change; make another location"
+type HostDirectoryLocation struct {
+	// Hosts name the Hosts that have the directory: one, or all control planes that mount the share. The first that can be
+	// reached serves. Backups can be written and removed only while a cluster holds it.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=63
+	// +listType=set
+	Hosts []string `json:"hosts"`
+	// Path is absolute. A share must be mounted right there; else the directory, mode 700, is made when it is missing.
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:Pattern=`^(/[A-Za-z0-9][A-Za-z0-9._-]*){2,}$`
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^/((bin|boot|dev|etc|lib|lib64|proc|run|sbin|sys|usr|var/run)/|(opt/cni|var/lib/(cni|containerd|etcd|kubelet|slipway)|var/log)(/|$))')",message="backups cannot be kept in a directory of the operating system, or in one that is cleared with the cluster"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="the path of a backup location cannot change; make another location"
+	Path string `json:"path"`
+	// Mounted says that a share is mounted at Path on all the hosts, such as one of NFS. It is looked for each time, so that
+	// a share that is away is never taken for an empty one.
+	// +optional
+	Mounted bool `json:"mounted,omitempty"`
+}
+
+// OnOneHost says that whatever is kept there is lost with one host.
+func (l *HostDirectoryLocation) OnOneHost() bool { return l != nil && !l.Mounted }
 
 // DirectoryLocation is a directory on the machine that the server runs on, such as the mount point of an NFS share.
 type DirectoryLocation struct {

@@ -16,10 +16,13 @@ import (
 	"slipway.dev/slipway/internal/backup"
 	"slipway.dev/slipway/internal/drill"
 	"slipway.dev/slipway/internal/fault"
+	"slipway.dev/slipway/internal/host"
+	"slipway.dev/slipway/internal/host/backupdir"
 )
 
-// stores gives the store of a backup location by its name. One that does not exist is an error that is fs.ErrNotExist.
-func stores(c client.Reader) func(context.Context, string) (backup.Store, error) {
+// stores gives the store of a backup location by its name. One that does not exist is an error that is fs.ErrNotExist. owner is
+// the installation, by which hosts know who changes them.
+func stores(c client.Reader, sessions host.Sessions, owner string) func(context.Context, string) (backup.Store, error) {
 	return func(ctx context.Context, name string) (backup.Store, error) {
 		var l v1alpha1.BackupLocation
 		err := c.Get(ctx, client.ObjectKey{Name: name}, &l)
@@ -28,6 +31,13 @@ func stores(c client.Reader) func(context.Context, string) (backup.Store, error)
 		}
 		if err != nil {
 			return nil, fault.NewTransient("APIUnreachable", fmt.Errorf("cannot read backup location %s: %w", name, err))
+		}
+		if d := l.Spec.HostDirectory; d != nil {
+			known, err := knownHosts(ctx, c, *d)
+			if err != nil {
+				return nil, err
+			}
+			return backupdir.New(known, backupdir.Deps{Sessions: sessions, Fence: fenceOf(c, owner)}), nil
 		}
 		var keys backup.S3Keys
 		if l.Spec.S3 != nil {
@@ -40,6 +50,39 @@ func stores(c client.Reader) func(context.Context, string) (backup.Store, error)
 			keys = backup.S3Keys{Access: string(secret.Data[v1alpha1.SecretKeyAccessKey]), Secret: string(secret.Data[v1alpha1.SecretKeySecretKey])}
 		}
 		return backup.NewStore(l.Spec, keys)
+	}
+}
+
+// knownHosts leaves out the hosts that were removed: what they kept was lost with them.
+func knownHosts(ctx context.Context, c client.Reader, d v1alpha1.HostDirectoryLocation) (v1alpha1.HostDirectoryLocation, error) {
+	known := d
+	known.Hosts = nil
+	for _, name := range d.Hosts {
+		var h v1alpha1.Host
+		err := c.Get(ctx, client.ObjectKey{Name: name}, &h)
+		switch {
+		case err == nil:
+			known.Hosts = append(known.Hosts, name)
+		case !apierrors.IsNotFound(err):
+			return d, fault.NewTransient("APIUnreachable", fmt.Errorf("cannot read host %s: %w", name, err))
+		}
+	}
+	return known, nil
+}
+
+// fenceOf gives the right to change a host that a cluster holds: the epoch of its claim.
+func fenceOf(c client.Reader, owner string) func(context.Context, string) (host.Fence, error) {
+	return func(ctx context.Context, name string) (host.Fence, error) {
+		var claim v1alpha1.HostClaim
+		err := c.Get(ctx, client.ObjectKey{Name: name}, &claim)
+		if err != nil && !apierrors.IsNotFound(err) {
+			return host.Fence{}, fault.NewTransient("APIUnreachable", fmt.Errorf("cannot read the claim of host %s: %w", name, err))
+		}
+		if err != nil || claim.Spec.Epoch == 0 {
+			return host.Fence{}, fault.NewTerminal("HostFree", "use a host of a cluster that is created; a backup is removed by hand from a host that no cluster holds any more",
+				fmt.Errorf("no cluster holds host %s, so nothing is changed on it", name))
+		}
+		return host.Fence{Owner: owner, Epoch: claim.Spec.Epoch}, nil
 	}
 }
 

@@ -55,7 +55,7 @@ func addControllers(ctx context.Context, s *parts, owner string, platform operat
 	values := secrets{learningReader{s.live, s.unprintable}}
 	access := cluster.NewAccess(s.pool, values, locate(s.live))
 	s.clusters = access
-	places := stores(learningReader{s.live, s.unprintable})
+	places := stores(learningReader{s.live, s.unprintable}, s.pool, owner)
 	keeper := &backupcontroller.Keeper{Client: s.live, Stores: places, Scratch: s.scratch, Drills: drill.New(s.bundles, s.scratch), Version: s.version}
 	engine, err := operation.New(operation.Deps{
 		Client: s.live, Sessions: s.pool, Steps: registry, Secrets: values, Blobs: blobs{s.bundles}, Backups: keeper, Unprintable: s.unprintable,

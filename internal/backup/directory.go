@@ -78,7 +78,7 @@ func (d *Directory) put(ctx context.Context, root *os.Root, name string, content
 			err = errors.Join(err, ignoreMissing(root.Remove(written)))
 		}
 	}()
-	m := measure(ctx, content)
+	m := Measure(ctx, content)
 	_, err = io.Copy(f, m)
 	if err == nil {
 		err = f.Sync()
@@ -90,12 +90,12 @@ func (d *Directory) put(ctx context.Context, root *os.Root, name string, content
 		return Object{}, err
 	}
 	if err = syncDirectory(root); err == nil {
-		err = readBack(ctx, d, m.object(name))
+		err = readBack(ctx, d, m.Object(name))
 	}
 	if err != nil {
 		return Object{}, errors.Join(err, ignoreMissing(root.Remove(name)))
 	}
-	return m.object(name), nil
+	return m.Object(name), nil
 }
 
 // syncDirectory makes a rename or a removal outlive a power cut.
@@ -187,7 +187,7 @@ func (d *Directory) Remove(ctx context.Context, name string) error {
 
 // Test makes the directory when it is missing, and probes it.
 func (d *Directory) Test(ctx context.Context) error {
-	if err := probe(ctx, d); err != nil {
+	if err := Probe(ctx, d); err != nil {
 		return fmt.Errorf("cannot use directory %s for backups: %w", d.path, err)
 	}
 	return nil

@@ -11,21 +11,6 @@ import (
 	"slipway.dev/slipway/internal/fault"
 )
 
-func TestDirectory(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "not", "there", "yet")
-	conformance(t, NewDirectory(path))
-	for name, want := range map[string]fs.FileMode{path: 0o700 | fs.ModeDir, filepath.Join(path, "demo-daily-small1"): 0o600} {
-		info, err := os.Stat(name)
-		if err != nil || info.Mode() != want {
-			t.Errorf("%s: mode %v, %v; want %v", name, info.Mode(), err, want)
-		}
-	}
-	entries, err := os.ReadDir(path)
-	if err != nil || len(entries) != 2 {
-		t.Errorf("%v, %v are left, want the two backups alone", entries, err)
-	}
-}
-
 // TestDirectoryStaysInside: a link in the directory does not lead out of it, and what else is there is left alone.
 func TestDirectoryStaysInside(t *testing.T) {
 	base := t.TempDir()

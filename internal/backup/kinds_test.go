@@ -100,8 +100,13 @@ func TestKinds(t *testing.T) {
 			good: "metadata: {name: store}\nspec: {description: d, s3: {endpoint: 'https://s3.example.com:9000', bucket: backups, prefix: slipway/, secretName: keys}}",
 			create: []change{
 				{"a directory", "s3: {endpoint: 'https://s3.example.com:9000', bucket: backups, prefix: slipway/, secretName: keys}", "directory: {path: /srv/backups}", ""},
-				{"both kinds", "s3:", "directory: {path: /srv/backups}, s3:", "either spec.directory or spec.s3"},
-				{"neither kind", "s3: {endpoint: 'https://s3.example.com:9000', bucket: backups, prefix: slipway/, secretName: keys}", "directory:", "either spec.directory or spec.s3"},
+				{"both kinds", "s3:", "directory: {path: /srv/backups}, s3:", "either spec.directory or spec.s3 or spec.hostDirectory"},
+				{"a directory of a host", "s3: {endpoint: 'https://s3.example.com:9000', bucket: backups, prefix: slipway/, secretName: keys}", "hostDirectory: {hosts: [cp1], path: /root/backup}", ""},
+				{"a share of hosts", "s3: {endpoint: 'https://s3.example.com:9000', bucket: backups, prefix: slipway/, secretName: keys}", "hostDirectory: {hosts: [cp1, cp2], path: /mnt/backups, mounted: true}", ""},
+				{"a directory of hosts that is no share", "s3: {endpoint: 'https://s3.example.com:9000', bucket: backups, prefix: slipway/, secretName: keys}", "hostDirectory: {hosts: [cp1, cp2], path: /mnt/backups}", "name one, or say mounted: true"},
+				{"a directory of nobody", "s3: {endpoint: 'https://s3.example.com:9000', bucket: backups, prefix: slipway/, secretName: keys}", "hostDirectory: {hosts: [], path: /root/backup}", "spec.hostDirectory.hosts"},
+				{"two of three kinds", "s3:", "hostDirectory: {hosts: [cp1], path: /root/backup}, s3:", "either spec.directory or spec.s3 or spec.hostDirectory"},
+				{"neither kind", "s3: {endpoint: 'https://s3.example.com:9000', bucket: backups, prefix: slipway/, secretName: keys}", "directory:", "either spec.directory or spec.s3 or spec.hostDirectory"},
 				{"not encrypted", "https:", "http:", "http:// needs insecure"},
 				{"not encrypted, and said so", "endpoint: 'https:", "insecure: true, endpoint: 'http:", ""},
 				{"no URL", "https://", "", "spec.s3.endpoint"},
@@ -118,6 +123,7 @@ func TestKinds(t *testing.T) {
 				{"the prefix", "slipway/", "other/", "prefix of a backup location cannot change"},
 				{"no prefix any more", "prefix: slipway/, ", "", "prefix of a backup location cannot change"},
 				{"the kind", "s3: {endpoint: 'https://s3.example.com:9000', bucket: backups, prefix: slipway/, secretName: keys}", "directory: {path: /srv/backups}", "kind of a backup location cannot change"},
+				{"the kind, to a directory of a host", "s3: {endpoint: 'https://s3.example.com:9000', bucket: backups, prefix: slipway/, secretName: keys}", "hostDirectory: {hosts: [cp1], path: /root/backup}", "kind of a backup location cannot change"},
 			},
 		},
 		"backups": {
@@ -176,6 +182,32 @@ func TestKinds(t *testing.T) {
 					t.Errorf("%s: %s: %q, want %q", plural, c.reason, got, c.refused)
 				}
 			}
+		}
+	}
+}
+
+// TestHostDirectories: what backups in it depend on stays, and they do not go where a host is cleaned.
+func TestHostDirectories(t *testing.T) {
+	d := load(t, "backuplocations")
+	location := func(text string) string { return "metadata: {name: a}\nspec: {hostDirectory: {" + text + "}}" }
+	for path, good := range map[string]bool{
+		"/root/backup": true, "/opt/kubeclipper/cluster-backups": true, "/var/lib/backups": true, "/var/lib/etcd-backups": true, "/srv/b": true,
+		"/var/lib/etcd": false, "/var/lib/etcd/b": false, "/var/lib/kubelet/b": false, "/var/lib/containerd": false, "/var/lib/slipway/b": false, "/opt/cni/b": false, "/var/log/b": false,
+		"/etc/b": false, "/usr/local/b": false, "/run/b": false, "/var/run/b": false, "/root": false, "/root/../etc": false,
+	} {
+		if got := d.judge(t, "", location("hosts: [cp1], path: "+path)); (got == "") != good {
+			t.Errorf("%s: %q, want it taken: %v", path, got, good)
+		}
+	}
+	for reason, c := range map[string]struct{ old, new, refused string }{
+		"another host":             {"hosts: [cp1], path: /srv/b", "hosts: [cp2], path: /srv/b", "host of a backup location cannot change"},
+		"another path":             {"hosts: [cp1], path: /srv/b", "hosts: [cp1], path: /srv/c", "path of a backup location cannot change"},
+		"a share all at once":      {"hosts: [cp1], path: /srv/b", "hosts: [cp1], path: /srv/b, mounted: true", "mounted share cannot change"},
+		"one more host of a share": {"hosts: [cp1], path: /srv/b, mounted: true", "hosts: [cp1, cp2], path: /srv/b, mounted: true", ""},
+		"no share any more":        {"hosts: [cp1], path: /srv/b, mounted: true", "hosts: [cp1], path: /srv/b", "mounted share cannot change"},
+	} {
+		if got := d.judge(t, location(c.old), location(c.new)); (got == "") != (c.refused == "") || !strings.Contains(got, c.refused) {
+			t.Errorf("%s: %q, want %q", reason, got, c.refused)
 		}
 	}
 }

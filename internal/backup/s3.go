@@ -148,7 +148,7 @@ func (s *S3) Put(ctx context.Context, name string, content io.Reader) (Object, e
 	} else if slices.ContainsFunc(there, func(o Object) bool { return o.Name == name }) {
 		return Object{}, fmt.Errorf("cannot keep backup %s in %s: %w", name, s.place(), fs.ErrExist)
 	}
-	m := measure(ctx, content)
+	m := Measure(ctx, content)
 	_, err := s.client.PutObject(ctx, s.config.Bucket, s.config.Prefix+name, m, -1, minio.PutObjectOptions{
 		ContentType: "application/octet-stream", PartSize: partSize,
 		// Else the client sends chunks with signatures in between over http://, which some stores keep as they come.
@@ -156,10 +156,10 @@ func (s *S3) Put(ctx context.Context, name string, content io.Reader) (Object, e
 	})
 	uploaded := err == nil
 	if uploaded {
-		err = readBack(ctx, s, m.object(name))
+		err = readBack(ctx, s, m.Object(name))
 	}
 	if err == nil {
-		return m.object(name), nil
+		return m.Object(name), nil
 	}
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
 	defer cancel()
@@ -230,7 +230,7 @@ func (s *S3) Test(ctx context.Context) error {
 			return fmt.Errorf("the bucket is missing and could not be made: %w", s.explain("use", "", err))
 		}
 	}
-	if err := probe(ctx, s); err != nil {
+	if err := Probe(ctx, s); err != nil {
 		return fmt.Errorf("cannot use %s for backups: %w", s.place(), err)
 	}
 	return nil

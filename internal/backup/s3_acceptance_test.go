@@ -1,6 +1,6 @@
 //go:build acceptance
 
-package backup
+package backup_test
 
 import (
 	"bytes"
@@ -17,6 +17,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"slipway.dev/slipway/internal/backup"
+	"slipway.dev/slipway/internal/backup/backuptest"
 	"slipway.dev/slipway/internal/fault"
 )
 
@@ -28,7 +30,7 @@ func TestS3RealServer(t *testing.T) {
 	}
 	c := startReal(t, program)
 	s := open3(t, c)
-	conformance(t, s)
+	backuptest.Run(t, s)
 	if got, err := s.Buckets(t.Context()); err != nil || !cmp.Equal(got, []string{"backups"}) {
 		t.Errorf("buckets %v, %v: the bucket was not there before and must be now", got, err)
 	}
@@ -45,7 +47,7 @@ func TestS3RealServer(t *testing.T) {
 }
 
 // startReal starts versitygw over a directory, and gives how to reach it.
-func startReal(t *testing.T, program string) S3Config {
+func startReal(t *testing.T, program string) backup.S3Config {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -1,4 +1,4 @@
-package backup
+package backup_test
 
 import (
 	"bytes"
@@ -13,21 +13,23 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"slipway.dev/slipway/internal/backup"
+	"slipway.dev/slipway/internal/backup/backuptest"
 	"slipway.dev/slipway/internal/fault"
 )
 
 const secretKey = "not/a+real=secret-key-for-tests-0123456789"
 
-func fakeConfig(endpoint string) S3Config {
-	return S3Config{
+func fakeConfig(endpoint string) backup.S3Config {
+	return backup.S3Config{
 		Endpoint: endpoint, Bucket: "backups", Prefix: "slipway/one/", Region: "us-east-1", Insecure: true,
-		Keys: S3Keys{Access: "AKIAEXAMPLE", Secret: secretKey},
+		Keys: backup.S3Keys{Access: "AKIAEXAMPLE", Secret: secretKey},
 	}
 }
 
-func open3(t *testing.T, c S3Config) *S3 {
+func open3(t *testing.T, c backup.S3Config) *backup.S3 {
 	t.Helper()
-	s, err := NewS3(c)
+	s, err := backup.NewS3(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,14 +46,14 @@ func serve(t *testing.T, f http.Handler) *httptest.Server {
 func TestS3(t *testing.T) {
 	f := newFakeS3()
 	server := serve(t, f)
-	conformance(t, open3(t, fakeConfig(server.URL)))
+	backuptest.Run(t, open3(t, fakeConfig(server.URL)))
 	if len(f.uploads) != 0 {
 		t.Errorf("%d unfinished uploads are left and cost space", len(f.uploads))
 	}
 	f.buckets["backups"]["slipway/one/NOTES.txt"] = []byte("by hand")
 	f.buckets["backups"]["slipway/two/demo-daily-other1"] = []byte("of another")
 	found, err := open3(t, fakeConfig(server.URL)).List(t.Context(), "")
-	if diff := cmp.Diff([]string{"demo-daily-small1", "demo-manual-exact1"}, names(found)); diff != "" || err != nil {
+	if diff := cmp.Diff([]string{"demo-daily-small1", "demo-manual-exact1"}, backuptest.Names(found)); diff != "" || err != nil {
 		t.Errorf("what is not ours is listed: %v\n%s", err, diff)
 	}
 }
@@ -70,7 +72,7 @@ func TestS3CorruptingStore(t *testing.T) {
 		"everything":        func([]byte) []byte { return nil },
 	} {
 		f.corrupt = corrupt
-		_, err := s.Put(t.Context(), "demo-daily-abc123", bytes.NewReader(noise(1, 1000)))
+		_, err := s.Put(t.Context(), "demo-daily-abc123", bytes.NewReader(backuptest.Noise(1, 1000)))
 		if fault.ReasonOf(err) != "StoreCorrupts" || len(f.buckets["backups"]) != 0 {
 			t.Errorf("%s: %v, and %d objects are kept", reason, err, len(f.buckets["backups"]))
 		}
@@ -88,7 +90,7 @@ func TestS3SaysWhatFailed(t *testing.T) {
 	encrypted.StartTLS()
 	t.Cleanup(encrypted.Close)
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: encrypted.Certificate().Raw})
-	if err := open3(t, S3Config{Endpoint: encrypted.URL, Bucket: "b-1", CABundle: ca, Keys: S3Keys{"AKIAEXAMPLE", secretKey}}).Test(t.Context()); err != nil {
+	if err := open3(t, backup.S3Config{Endpoint: encrypted.URL, Bucket: "b-1", CABundle: ca, Keys: backup.S3Keys{Access: "AKIAEXAMPLE", Secret: secretKey}}).Test(t.Context()); err != nil {
 		t.Errorf("with its CA: %v", err)
 	}
 	denied := func(method, code string) string {
@@ -101,10 +103,10 @@ func TestS3SaysWhatFailed(t *testing.T) {
 	gone.Close()
 	for _, test := range []struct {
 		reason, endpoint string
-		change           func(*S3Config)
+		change           func(*backup.S3Config)
 		want, text       string
 	}{
-		{"the access key is wrong", plain.URL, func(c *S3Config) { c.Keys.Access = "AKIAWRONG" }, "BadCredentials", "InvalidAccessKeyId"},
+		{"the access key is wrong", plain.URL, func(c *backup.S3Config) { c.Keys.Access = "AKIAWRONG" }, "BadCredentials", "InvalidAccessKeyId"},
 		{"the key may not write", denied(http.MethodPost, "AccessDenied"), nil, "NotAllowed", "the test to write failed"},
 		{"the key may not remove", denied(http.MethodDelete, "AccessDenied"), nil, "NotAllowed", "the test to remove failed"},
 		{"the region is another", denied(http.MethodGet, "AuthorizationHeaderMalformed"), nil, "WrongRegion", ""},
@@ -141,20 +143,20 @@ func TestS3SaysWhatFailed(t *testing.T) {
 func TestS3Refuses(t *testing.T) {
 	for _, test := range []struct {
 		reason string
-		change func(*S3Config)
+		change func(*backup.S3Config)
 	}{
-		{"http:// without leave", func(c *S3Config) { c.Insecure = false }},
-		{"another scheme", func(c *S3Config) { c.Endpoint = "ftp://s3.example.com" }},
-		{"no scheme", func(c *S3Config) { c.Endpoint = "s3.example.com:9000" }},
-		{"a path", func(c *S3Config) { c.Endpoint = "https://s3.example.com/bucket" }},
-		{"a password in the URL", func(c *S3Config) { c.Endpoint = "https://user:" + secretKey + "@s3.example.com" }},
-		{"no bucket", func(c *S3Config) { c.Bucket = "" }},
-		{"no secret key", func(c *S3Config) { c.Keys.Secret = "" }},
-		{"a CA bundle without a certificate", func(c *S3Config) { c.CABundle = []byte("none") }},
+		{"http:// without leave", func(c *backup.S3Config) { c.Insecure = false }},
+		{"another scheme", func(c *backup.S3Config) { c.Endpoint = "ftp://s3.example.com" }},
+		{"no scheme", func(c *backup.S3Config) { c.Endpoint = "s3.example.com:9000" }},
+		{"a path", func(c *backup.S3Config) { c.Endpoint = "https://s3.example.com/bucket" }},
+		{"a password in the URL", func(c *backup.S3Config) { c.Endpoint = "https://user:" + secretKey + "@s3.example.com" }},
+		{"no bucket", func(c *backup.S3Config) { c.Bucket = "" }},
+		{"no secret key", func(c *backup.S3Config) { c.Keys.Secret = "" }},
+		{"a CA bundle without a certificate", func(c *backup.S3Config) { c.CABundle = []byte("none") }},
 	} {
 		c := fakeConfig("http://127.0.0.1:1")
 		test.change(&c)
-		if _, err := NewS3(c); err == nil || strings.Contains(err.Error(), secretKey) {
+		if _, err := backup.NewS3(c); err == nil || strings.Contains(err.Error(), secretKey) {
 			t.Errorf("%s: %v", test.reason, err)
 		}
 	}

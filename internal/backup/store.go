@@ -49,25 +49,29 @@ type Object struct {
 // cleanUpTime bounds the removal of what a failed Put leaves, which happens also when its context has ended.
 const cleanUpTime = 30 * time.Second
 
-// measured is a source that counts and digests what is read from it.
-type measured struct {
+// Measured is a source that counts and digests what is read from it. It ends with the context, and its failures are never
+// taken for its end.
+type Measured struct {
 	source
 	sum  hash.Hash
 	size int64
 }
 
-func measure(ctx context.Context, from io.Reader) *measured {
-	return &measured{source: source{ctx.Err, from}, sum: sha256.New()}
+// Measure gives a reader of from that knows what was read.
+func Measure(ctx context.Context, from io.Reader) *Measured {
+	return &Measured{source: source{ctx.Err, from}, sum: sha256.New()}
 }
 
-func (m *measured) Read(into []byte) (int, error) {
+// Read is io.Reader's.
+func (m *Measured) Read(into []byte) (int, error) {
 	n, err := m.source.Read(into)
 	m.sum.Write(into[:n])
 	m.size += int64(n)
 	return n, err
 }
 
-func (m *measured) object(name string) Object {
+// Object describes what was read so far, under a name.
+func (m *Measured) Object(name string) Object {
 	return Object{Name: name, Size: m.size, SHA256: hex.EncodeToString(m.sum.Sum(nil))}
 }
 
@@ -77,20 +81,20 @@ func readBack(ctx context.Context, s Store, want Object) error {
 	if err != nil {
 		return err
 	}
-	m := measure(ctx, stored)
+	m := Measure(ctx, stored)
 	_, err = io.Copy(io.Discard, m)
 	if err := errors.Join(err, stored.Close()); err != nil {
 		return fmt.Errorf("cannot read it back: %w", err)
 	}
-	if got := m.object(want.Name); got != want {
+	if got := m.Object(want.Name); got != want {
 		return fault.NewTerminal("StoreCorrupts", "use https://, and ask who runs the store; nothing was kept",
 			fmt.Errorf("the store gave back %d bytes with digest %s, and was given %d bytes with digest %s", got.Size, got.SHA256, want.Size, want.SHA256))
 	}
 	return nil
 }
 
-// probe does what Test promises.
-func probe(ctx context.Context, s Store) error {
+// Probe does what Test promises, for a store that makes its place when it puts something there.
+func Probe(ctx context.Context, s Store) error {
 	name := NewName("slipway", "probe")
 	content := []byte(strings.Repeat(rand.Text()+"\n", 64))
 	if _, err := s.Put(ctx, name, bytes.NewReader(content)); err != nil {

@@ -53,6 +53,10 @@ func FuzzDecodeTree(f *testing.F) {
 	fuzzAnswer(f, DecodeTree, "f\x00644\x000\x000\x0012\x00/etc/a\x00\x00", "l\x007777\x000\x000\x00-1\x00/x\x00/y\x00", "\x00\x00\x00\x00\x00\x00\x00")
 }
 
+func FuzzDecodeListing(f *testing.F) {
+	fuzzAnswer(f, DecodeListing, "demo-daily-x1\x007\x001700000000.1234567890\x00", "a/b\x001\x001\x00", "a\x00-1\x00inf\x00", "\x00\x00\x00", "a\x001")
+}
+
 func FuzzDecodeUnits(f *testing.F) {
 	fuzzAnswer(f, DecodeUnits, "Id=a.service\nMainPID=7\n\nId=b.service\n", "MainPID=x", "\n\n\n", "Id=\n")
 }

@@ -242,8 +242,17 @@ func targetStrings() map[string]string {
 
 // elsewhere lists the strings of these kinds that reach no host, with the reason.
 func elsewhere() map[string]string {
-	const login = "how people log in to the platform"
+	const login, kept = "how people log in to the platform", "the server itself keeps backups there"
 	return map[string]string{
+		"BackupLocation .spec.description":                     kept,
+		"BackupLocation .spec.directory.path":                  kept,
+		"BackupLocation .spec.s3.endpoint":                     kept,
+		"BackupLocation .spec.s3.bucket":                       kept,
+		"BackupLocation .spec.s3.prefix":                       kept,
+		"BackupLocation .spec.s3.region":                       kept,
+		"BackupLocation .spec.s3.addressStyle":                 kept,
+		"BackupLocation .spec.s3.secretName":                   kept,
+		"BackupLocation .spec.s3.caBundle":                     kept,
 		"Operation .spec.parameters.backup":                    "it is looked up by name",
 		"Operation .spec.parameters.lost[]":                    "it is only compared",
 		"Setting .spec.approval.required[]":                    "an enumeration that is only compared",
@@ -263,8 +272,7 @@ func elsewhere() map[string]string {
 // otherKinds lists the kinds whose strings reach no host, with the reason.
 func otherKinds() map[string]string {
 	return map[string]string{
-		"Backup":          "the server itself keeps backups; a step that takes a word of one has no origin here",
-		"BackupLocation":  "the server itself keeps backups; a step that takes a word of one has no origin here",
+		"Backup":          "its name alone reaches hosts, as that of a file; a step that takes a word of one has no origin here",
 		"BackupSchedule":  "the server itself keeps backups; a step that takes a word of one has no origin here",
 		"ClusterTemplate": "what it holds becomes the spec of a Cluster and is judged as such",
 		"Bundle":          "the server writes it: people make the manifest, which TestBundle attacks",
@@ -280,33 +288,35 @@ func otherKinds() map[string]string {
 func doors() map[string]string {
 	const step = "a step: its strings are in the inventory"
 	return map[string]string{
-		"internal/app":                     "wiring",
-		"internal/cli/host":                "a command line, which reaches the server only",
-		"internal/cluster":                 "tunnels to ports of the control plane, whose addresses are parsed",
-		"internal/controller/bundle":       "nothing: it cuts text for a status",
-		"internal/controller/cluster":      "nothing: it cuts text for a status",
-		"internal/controller/host":         "logins (TestPeople, TestSecrets) and the constant question for facts",
-		"internal/controller/operation":    "nothing: it gives sessions to the engine",
-		"internal/host/fake":               "hosts in memory",
-		"internal/host/hosttest":           "tests",
-		"internal/host/ssh":                "what it is given (TestShell)",
-		"internal/operation":               "what steps give it, and the fence: the installation's own identity and a number",
-		"internal/operation/operationtest": "tests",
-		"internal/impact":                  "nothing: it makes texts of clusters safe to show",
-		"internal/plan/stages":             "nothing: it parses addresses",
-		"internal/step/kubevip":            step,
-		"internal/step":                    step,
-		"internal/step/bundlefile":         step,
-		"internal/step/containerd":         step,
-		"internal/step/etcd":               "ports of etcd through tunnels, whose addresses are parsed",
-		"internal/step/flannel":            step,
-		"internal/step/kubeadm":            step,
-		"internal/step/kubelet":            step,
-		"internal/step/node":               step,
-		"internal/step/precheck":           step,
-		"internal/step/restore":            step,
-		"internal/step/reset":              step,
-		"internal/step/system":             step,
+		"internal/app":                       "wiring",
+		"internal/cli/host":                  "a command line, which reaches the server only",
+		"internal/cluster":                   "tunnels to ports of the control plane, whose addresses are parsed",
+		"internal/controller/backuplocation": "nothing: it asks whether an error says that a host is busy",
+		"internal/controller/bundle":         "nothing: it cuts text for a status",
+		"internal/controller/cluster":        "nothing: it cuts text for a status",
+		"internal/controller/host":           "logins (TestPeople, TestSecrets) and the constant question for facts",
+		"internal/controller/operation":      "nothing: it gives sessions to the engine",
+		"internal/host/backupdir":            "the path of a BackupLocation and the name of a Backup (people), as arguments; encrypted content, as input",
+		"internal/host/fake":                 "hosts in memory",
+		"internal/host/hosttest":             "tests",
+		"internal/host/ssh":                  "what it is given (TestShell)",
+		"internal/operation":                 "what steps give it, and the fence: the installation's own identity and a number",
+		"internal/operation/operationtest":   "tests",
+		"internal/impact":                    "nothing: it makes texts of clusters safe to show",
+		"internal/plan/stages":               "nothing: it parses addresses",
+		"internal/step/kubevip":              step,
+		"internal/step":                      step,
+		"internal/step/bundlefile":           step,
+		"internal/step/containerd":           step,
+		"internal/step/etcd":                 "ports of etcd through tunnels, whose addresses are parsed",
+		"internal/step/flannel":              step,
+		"internal/step/kubeadm":              step,
+		"internal/step/kubelet":              step,
+		"internal/step/node":                 step,
+		"internal/step/precheck":             step,
+		"internal/step/restore":              step,
+		"internal/step/reset":                step,
+		"internal/step/system":               step,
 	}
 }
 

@@ -17,6 +17,8 @@ type request struct {
 	Platform   v1alpha1.Setting
 	NTP        v1alpha1.Setting
 	Operation  v1alpha1.Operation
+	Location   v1alpha1.BackupLocation
+	Backup     v1alpha1.Backup
 }
 
 func goodRequest() *request {
@@ -32,6 +34,9 @@ func goodRequest() *request {
 			Spec: v1alpha1.SettingSpec{NTP: &v1alpha1.NTPSetting{Servers: []v1alpha1.NTPServer{{Address: "marker-n.example.net"}, {Address: "192.0.2.123"}}}}},
 		Operation: v1alpha1.Operation{ObjectMeta: metav1.ObjectMeta{Name: "demo-create"},
 			Spec: v1alpha1.OperationSpec{Verb: v1alpha1.VerbCreate, Cluster: "demo", ApprovedPlan: "sha256:0"}},
+		Location: v1alpha1.BackupLocation{ObjectMeta: metav1.ObjectMeta{Name: "near"},
+			Spec: v1alpha1.BackupLocationSpec{HostDirectory: &v1alpha1.HostDirectoryLocation{Hosts: []string{"cp1"}, Path: "/srv/marker-b/backups"}}},
+		Backup: v1alpha1.Backup{ObjectMeta: metav1.ObjectMeta{Name: "demo-manual-abc123"}, Spec: v1alpha1.BackupSpec{Cluster: "demo", Location: "near"}},
 	}
 }
 
@@ -84,6 +89,8 @@ func people() []said {
 	platform := func(r *request) any { return &r.Platform }
 	ntp := func(r *request) any { return &r.NTP }
 	operation := func(r *request) any { return &r.Operation }
+	location := func(r *request) any { return &r.Location }
+	backup := func(r *request) any { return &r.Backup }
 	name := regexp.MustCompile(`\A[a-z0-9]([-a-z0-9]*[a-z0-9])?\z`)
 	word := regexp.MustCompile(`\A[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?\z`)
 	address := regexp.MustCompile(`\A[A-Za-z0-9*]([A-Za-z0-9.:-]*[A-Za-z0-9])?\z`)
@@ -151,6 +158,10 @@ func people() []said {
 		{kind: "Setting", path: ".spec.platform.address", good: "marker-p.example.com", set: func(r *request, v string) { r.Platform.Spec.Platform.Address = v }, object: platform,
 			harmless: regexp.MustCompile(`\A([A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?)?\z`), rendered: true},
 		{kind: "Setting", path: ".spec.ntp.servers[].address", good: "marker-n.example.net", set: func(r *request, v string) { r.NTP.Spec.NTP.Servers[0].Address = v }, object: ntp, harmless: address, rendered: true},
+		{kind: "BackupLocation", path: ".spec.hostDirectory.path", good: "/srv/marker-b/backups", set: func(r *request, v string) { r.Location.Spec.HostDirectory.Path = v }, object: location, harmless: path},
+		{kind: "BackupLocation", path: ".spec.hostDirectory.hosts[]", good: "cp1", set: func(r *request, v string) { r.Location.Spec.HostDirectory.Hosts[0] = v }, object: location,
+			reason: "it is looked up by name, and nothing else comes of it"},
+		{kind: "Backup", path: ".metadata.name", good: "demo-manual-abc123", set: func(r *request, v string) { r.Backup.Name = v }, object: backup, harmless: name},
 		{kind: "Operation", path: ".spec.verb", good: "create", set: func(r *request, v string) { r.Operation.Spec.Verb = v1alpha1.Verb(v) }, object: operation, harmless: regexp.MustCompile(`\A[a-z]+\z`)},
 		{kind: "Operation", path: ".spec.cluster", good: "demo", set: func(r *request, v string) { r.Operation.Spec.Cluster = v }, object: operation, harmless: name},
 		{kind: "Operation", path: ".spec.approvedPlan", good: "sha256:0", set: func(r *request, v string) { r.Operation.Spec.ApprovedPlan = v }, object: operation, reason: "it is only compared"},

@@ -69,6 +69,10 @@ func TestCommands(t *testing.T) {
 		"delete":            {"the file goes too", "delete demo-nightly-abc123", v1alpha1.OperationSucceeded, output.ExitOK, "is being deleted, its file too"},
 		"location of what":  {"half a bucket is none", "location add offsite --endpoint https://s3.example.com", v1alpha1.OperationSucceeded, output.ExitUsage, "--bucket and --secret"},
 		"location of both":  {"a directory and a bucket are two", "location add x --directory /var/backups --endpoint https://s3.example.com", v1alpha1.OperationSucceeded, output.ExitUsage, "give --directory, or"},
+		"location of hosts": {"two disks are two places", "location add x --host cp1,cp2 --host-directory /root/backup", v1alpha1.OperationSucceeded, output.ExitUsage, "mount a share there and give --mounted"},
+		"location on whom":  {"a directory is somewhere", "location add x --host-directory /root/backup", v1alpha1.OperationSucceeded, output.ExitUsage, "give --host and --host-directory"},
+		"location of all":   {"a host and the server are two", "location add x --host cp1 --host-directory /root/backup --directory /srv/b", v1alpha1.OperationSucceeded, output.ExitUsage, "neither --directory nor a bucket"},
+		"location help":     {"nobody learns it from the loss", "location add --help", v1alpha1.OperationSucceeded, output.ExitOK, "its backups are lost with the host"},
 		"location in use":   {"backups would be lost", "location remove local", v1alpha1.OperationSucceeded, output.ExitRefused, "2 backups are kept in it"},
 		"schedule when":     {"no time is guessed", "schedule add nightly demo --location local", v1alpha1.OperationSucceeded, output.ExitUsage, "--cron or --at"},
 		"schedule twice":    {"to repeat or once", "schedule add nightly demo --location local --cron x --at y", v1alpha1.OperationSucceeded, output.ExitUsage, "not both"},
@@ -121,6 +125,50 @@ func TestList(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the list (-want +got):\n%s", diff)
+	}
+}
+
+// TestLocationOnHost: one whose backups are lost with a host is said to be, when it is added and in the list.
+func TestLocationOnHost(t *testing.T) {
+	usable := outputtest.Hooks{Created: func(ctx context.Context, server client.Client, o client.Object) {
+		l := o.(*v1alpha1.BackupLocation)
+		l.Status.Conditions = []metav1.Condition{{Type: v1alpha1.BackupLocationAvailable, Status: metav1.ConditionTrue, Reason: "Usable"}}
+		if err := server.Status().Update(ctx, l); err != nil {
+			t.Error(err)
+		}
+	}}
+	const warning = "backups in it are on host cp1 alone, and lost with that host: for experiments with a single control plane only"
+	for args, want := range map[string]struct {
+		spec v1alpha1.HostDirectoryLocation
+		warn bool
+		// row is KIND, PLACE and MESSAGE of the list.
+		row string
+	}{
+		"--host cp1 --host-directory /root/backup": {v1alpha1.HostDirectoryLocation{Hosts: []string{"cp1"}, Path: "/root/backup"}, true,
+			"HostDirectory cp1:/root/backup lost with the host"},
+		"--host cp1,cp2 --host-directory /mnt/b --mounted": {v1alpha1.HostDirectoryLocation{Hosts: []string{"cp1", "cp2"}, Path: "/mnt/b", Mounted: true}, false,
+			"HostMount cp1,cp2:/mnt/b -"},
+	} {
+		b := outputtest.New(t, usable)
+		code := b.Run(t.Context(), New(b.Deps), append([]string{"location", "add", "near"}, strings.Fields(args)...)...)
+		if code != output.ExitOK || strings.Contains(b.ErrOut.String(), warning) != want.warn {
+			t.Errorf("%s: exit code %d, want the warning %t:\n%s", args, code, want.warn, b.Everything())
+		}
+		var l v1alpha1.BackupLocation
+		if err := b.Client.Get(t.Context(), client.ObjectKey{Name: "near"}, &l); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(&want.spec, l.Spec.HostDirectory); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", args, diff)
+		}
+		if code := b.Run(t.Context(), New(b.Deps), "location", "list"); code != output.ExitOK {
+			t.Fatal(b.Everything())
+		}
+		lines := strings.Split(strings.TrimSpace(b.Out.String()), "\n")
+		f := strings.Fields(lines[len(lines)-1])
+		if got := strings.Join(append(f[1:3], f[7:]...), " "); got != want.row {
+			t.Errorf("%s: the list says %q, want %q", args, got, want.row)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,23 +24,41 @@ func newLocation(deps output.Deps) *cobra.Command {
 const locationExample = `  # a directory on the server, or a share that is mounted there
   slipway backup location add local --directory /var/lib/slipway-backups
 
+  # a directory on the control plane of an experiment: the backups are lost with that host
+  slipway backup location add onhost --host cp1 --host-directory /root/backup
+
+  # an NFS share that is mounted there on every control plane
+  slipway backup location add nfs --host cp1,cp2,cp3 --host-directory /opt/backups --mounted
+
   # a bucket; the Secret has the keys accessKey and secretKey
   slipway backup location add offsite --endpoint https://s3.example.com:9000 --bucket slipway --secret s3-keys`
 
 // place is what the flags say of a location.
 type place struct {
-	directory, endpoint, bucket, prefix, region, secret, caFile, description string
-	virtual, insecure                                                        bool
+	directory, hostDirectory, endpoint, bucket, prefix, region, secret, caFile, description string
+	hosts                                                                                   []string
+	mounted, virtual, insecure                                                              bool
 }
+
+// onOneHost warns of a location whose backups are lost with one host.
+const onOneHost = "backups in it are on host %s alone, and lost with that host: for experiments with a single control plane only"
 
 func (p *place) spec() (v1alpha1.BackupLocationSpec, error) {
 	spec := v1alpha1.BackupLocationSpec{Description: p.description}
+	onHosts := p.hostDirectory != "" || len(p.hosts) > 0 || p.mounted
 	switch {
+	case onHosts && (p.directory != "" || p.endpoint != "" || p.bucket != "" || p.hostDirectory == "" || len(p.hosts) == 0):
+		return spec, output.Usagef("cannot tell where backups go: give --host and --host-directory, and neither --directory nor a bucket")
+	case onHosts && len(p.hosts) > 1 && !p.mounted:
+		return spec, output.Usagef("cannot keep backups in a directory of several hosts unless it is the same one: mount a share there and give --mounted, or one --host")
+	case onHosts:
+		spec.HostDirectory = &v1alpha1.HostDirectoryLocation{Hosts: p.hosts, Path: p.hostDirectory, Mounted: p.mounted}
+		return spec, nil
 	case p.directory != "" && p.endpoint == "" && p.bucket == "":
 		spec.Directory = &v1alpha1.DirectoryLocation{Path: p.directory}
 		return spec, nil
 	case p.directory != "" || p.endpoint == "" || p.bucket == "" || p.secret == "":
-		return spec, output.Usagef("cannot tell where backups go: give --directory, or --endpoint, --bucket and --secret")
+		return spec, output.Usagef("cannot tell where backups go: give --directory, or --host and --host-directory, or --endpoint, --bucket and --secret")
 	}
 	spec.S3 = &v1alpha1.S3Location{Endpoint: p.endpoint, Bucket: p.bucket, Prefix: p.prefix, Region: p.region, SecretName: p.secret, Insecure: p.insecure}
 	if p.virtual {
@@ -59,8 +78,10 @@ func newLocationAdd(deps output.Deps) *cobra.Command {
 	var p place
 	var timeout time.Duration
 	cmd := &cobra.Command{
-		Use:     "add NAME (--directory PATH | --endpoint URL --bucket NAME --secret NAME)",
-		Short:   "Add a place where backups are kept, and wait until it was tried",
+		Use:   "add NAME (--directory PATH | --host NAME --host-directory PATH | --endpoint URL --bucket NAME --secret NAME)",
+		Short: "Add a place where backups are kept, and wait until it was tried",
+		Long: "Add a place where backups are kept, and wait until it was tried. A directory on a host (--host-directory) is for experiments with a\n" +
+			"single control plane only: its backups are lost with the host. With --mounted it is a share that every --host has mounted there.",
 		Example: locationExample,
 		Args:    output.Args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -91,12 +112,20 @@ func newLocationAdd(deps output.Deps) *cobra.Command {
 			if found.Status != metav1.ConditionTrue {
 				return output.Refused(found.Reason, "mend that; it is tried again every minute", "cannot keep backups in location %s: %s", l.Name, output.Line(found.Message))
 			}
+			if spec.HostDirectory.OnOneHost() {
+				if _, err := fmt.Fprintf(deps.Streams.ErrOut, "warning: "+onOneHost+"\n", p.hosts[0]); err != nil {
+					return err
+				}
+			}
 			_, err = fmt.Fprintf(deps.Streams.Out, "backup location %s can be used; lend it to a project: slipway grant add -p PROJECT --backup-location %s\n", l.Name, l.Name)
 			return err
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&p.directory, "directory", "", "directory on the server's machine")
+	flags.StringSliceVar(&p.hosts, "host", nil, "host that has the directory, one of a cluster; several with --mounted")
+	flags.StringVar(&p.hostDirectory, "host-directory", "", "directory on that host; without --mounted the backups are lost with the host")
+	flags.BoolVar(&p.mounted, "mounted", false, "the directory is the mount point of a share, such as NFS, on all the hosts")
 	flags.StringVar(&p.endpoint, "endpoint", "", "URL of an S3 store, without a path")
 	flags.StringVar(&p.bucket, "bucket", "", "bucket; it is made when it is missing and the keys allow that")
 	flags.StringVar(&p.prefix, "prefix", "", "what stands before every name in the bucket, such as slipway/")
@@ -131,14 +160,23 @@ func newLocationList(deps output.Deps) *cobra.Command {
 			if l.Spec.Directory != nil {
 				where = l.Spec.Directory.Path
 			}
+			if d := l.Spec.HostDirectory; d != nil {
+				kind, where = "HostDirectory", strings.Join(d.Hosts, ",")+":"+d.Path
+				if d.Mounted {
+					kind = "HostMount"
+				}
+			}
 			if s := l.Spec.S3; s != nil {
 				kind, where = "S3", s.Endpoint+"/"+s.Bucket+"/"+s.Prefix
 			}
 			available, message := "Unknown", "-"
 			if c := meta.FindStatusCondition(l.Status.Conditions, v1alpha1.BackupLocationAvailable); c != nil {
 				available = string(c.Status)
-				if c.Status != metav1.ConditionTrue {
+				switch {
+				case c.Status != metav1.ConditionTrue:
 					message = c.Message
+				case l.Spec.HostDirectory.OnOneHost():
+					message = "lost with the host"
 				}
 			}
 			rows = append(rows, []string{l.Name, kind, where, available, strconv.Itoa(int(l.Status.Backups)), strconv.FormatInt(l.Status.Bytes, 10),

@@ -17,6 +17,7 @@ import (
 	"slipway.dev/slipway/api/v1alpha1"
 	"slipway.dev/slipway/internal/backup"
 	"slipway.dev/slipway/internal/fault"
+	"slipway.dev/slipway/internal/host"
 )
 
 // ReasonUsable is the reason of the condition Available when all is well.
@@ -116,8 +117,15 @@ func (r *Reconciler) test(ctx context.Context, l *v1alpha1.BackupLocation) time.
 	}
 	condition := metav1.Condition{Type: v1alpha1.BackupLocationAvailable, Status: metav1.ConditionTrue, Reason: ReasonUsable,
 		Message: "a probe was written, read and removed", ObservedGeneration: l.Generation}
+	if l.Spec.HostDirectory.OnOneHost() {
+		condition.Message += "; the backups are on one host alone, and lost with it: for experiments with a single control plane only"
+	}
 	wait := goodFor
-	if err := r.try(ctx, l.Name); err != nil {
+	err := r.try(ctx, l.Name)
+	if fault.ReasonOf(err) == host.ReasonBusy {
+		return badFor // Something else changes the host just now, which says nothing about the location.
+	}
+	if err != nil {
 		condition.Status, condition.Reason, condition.Message = metav1.ConditionFalse, fault.ReasonOf(err), r.Redact(err.Error())
 		if fix := fault.FixOf(err); fix != "" {
 			condition.Message += "; " + fix

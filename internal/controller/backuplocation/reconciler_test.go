@@ -3,8 +3,10 @@ package backuplocation
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -15,6 +17,7 @@ import (
 	"slipway.dev/slipway/api/v1alpha1"
 	"slipway.dev/slipway/internal/backup"
 	"slipway.dev/slipway/internal/fault"
+	"slipway.dev/slipway/internal/host"
 )
 
 // TestLocation: it is tried, counted, and held for as long as a backup is in it.
@@ -49,8 +52,22 @@ func TestLocation(t *testing.T) {
 	if !meta.IsStatusConditionTrue(l.Status.Conditions, v1alpha1.BackupLocationAvailable) || l.Status.Backups != 1 || l.Status.Bytes != 7 || tries != 1 {
 		t.Errorf("a good location is %+v after %d tries", l.Status, tries)
 	}
+	l.Spec.HostDirectory, l.Generation = &v1alpha1.HostDirectoryLocation{Hosts: []string{"cp1"}, Path: "/root/backup"}, 3
+	if err := c.Update(t.Context(), l); err != nil {
+		t.Fatal(err)
+	}
+	problem = fault.NewTransient(host.ReasonBusy, errors.New("a command runs"))
+	before := l.Status
+	if l = look(); !cmp.Equal(before, l.Status) {
+		t.Errorf("a host that is busy just now says of the location %+v", l.Status)
+	}
+	problem = nil
+	l = look()
+	if got := meta.FindStatusCondition(l.Status.Conditions, v1alpha1.BackupLocationAvailable); got.Status != metav1.ConditionTrue || !strings.Contains(got.Message, "lost with it: for experiments") {
+		t.Errorf("a location on one host says %+v", got)
+	}
 	problem = fault.NewTerminal("NotMounted", "mount it", errors.New("the share is away"))
-	l.Generation = 2
+	l.Generation = 4
 	if err := c.Update(t.Context(), l); err != nil {
 		t.Fatal(err)
 	}

@@ -119,6 +119,9 @@ func (r *Reconciler) observe(ctx context.Context, op *v1alpha1.Operation) (stage
 			return in, err
 		}
 	}
+	if in.Place, err = r.place(ctx, &in); err != nil {
+		return in, err
+	}
 	if in.TimeServers, err = r.timeServers(ctx); err != nil {
 		return in, err
 	}

@@ -65,6 +65,7 @@ func builtins() map[string]Program {
 		"printf":      printLines,
 		"printenv":    printenv,
 		"tee":         tee,
+		"dd":          dd,
 		"mkdir":       mkdir,
 		"rm":          remove,
 		"rmdir":       remove,
@@ -146,6 +147,24 @@ func tee(s *State, c Call) host.Result {
 		}
 	}
 	return host.Result{Stdout: c.Stdin}
+}
+
+// dd puts its input into "of=FILE", and keeps the mode of a file that is there.
+func dd(s *State, c Call) host.Result {
+	for _, a := range c.Argv[1:] {
+		p, ok := strings.CutPrefix(a, "of=")
+		if !ok {
+			continue
+		}
+		mode := fs.FileMode(0o644)
+		if n := s.Lookup(p); n != nil {
+			mode = n.Mode
+		}
+		if err := s.WriteFile(p, c.Stdin, mode); err != nil {
+			return Fail(1, "dd: "+err.Error())
+		}
+	}
+	return host.Result{}
 }
 
 func mkdir(s *State, c Call) host.Result {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -54,6 +55,10 @@ func (s *State) answer(q host.Query) host.Result {
 	switch q.Name() {
 	case "file":
 		return s.answerFile(args[0])
+	case "chunk":
+		return s.answerChunk(args)
+	case "listing":
+		out.Write(host.EncodeListing(s.listing(args[0])))
 	case "stats", "tree":
 		var found []host.FileInfo
 		for _, p := range args {
@@ -181,6 +186,38 @@ func (s *State) answerFile(p string) host.Result {
 		return host.Result{ExitCode: 4}
 	}
 	return host.Result{Stdout: bytes.Clone(content[:min(len(content), host.MaxFile+1)])}
+}
+
+// answerChunk gives a part of a file: PATH SIZE NUMBER.
+func (s *State) answerChunk(args []string) host.Result {
+	size, err1 := strconv.ParseInt(args[1], 10, 64)
+	number, err2 := strconv.ParseInt(args[2], 10, 64)
+	n := s.Lookup(args[0])
+	switch {
+	case errors.Join(err1, err2) != nil:
+		return Fail(1, "dd: invalid number")
+	case n == nil:
+		return host.Result{ExitCode: 3}
+	case !n.Mode.IsRegular():
+		return host.Result{ExitCode: 4}
+	}
+	have := int64(len(n.Content))
+	return host.Result{Stdout: bytes.Clone(n.Content[min(have, size*number):min(have, size*(number+1))])}
+}
+
+// listing gives the regular files right in a directory.
+func (s *State) listing(dir string) []host.Entry {
+	full, err := s.resolve(dir, true)
+	if err != nil {
+		return nil
+	}
+	var all []host.Entry
+	for _, f := range s.Tree(full) {
+		if path.Dir(f.Path) == full && f.Mode.IsRegular() {
+			all = append(all, host.Entry{Name: path.Base(f.Path), Size: f.Size, Modified: s.files[f.Path].Modified})
+		}
+	}
+	return all
 }
 
 func (s *State) answerVersion(argv []string) host.Result {

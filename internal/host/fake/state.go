@@ -12,6 +12,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 
 	"slipway.dev/slipway/api/v1alpha1"
 	"slipway.dev/slipway/internal/host"
@@ -24,6 +25,8 @@ type Node struct {
 	UID, GID int
 	Content  []byte
 	Target   string
+	// Modified is when it was put there.
+	Modified time.Time
 }
 
 // State is everything that a fake host is. Its exported fields may be changed inside Host.Do and Programs.
@@ -149,6 +152,9 @@ func (s *State) put(p string, n *Node) error {
 	}
 	if err := s.Mkdir(path.Dir(full), 0o755); err != nil {
 		return err
+	}
+	if n.Modified.IsZero() {
+		n.Modified = time.Now()
 	}
 	s.files[full] = n
 	return nil

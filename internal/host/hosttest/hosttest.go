@@ -69,6 +69,8 @@ func Run(t *testing.T, open func(t *testing.T) Env) {
 		"Dial":             {"a connection from the host carries bytes both ways and has deadlines", dial},
 		"Facts":            {"facts name the machine's basics", facts},
 		"QueryDigestsTree": {"digests and trees tell what is there", queryFiles},
+		"QueryChunks":      {"a file of any size is read part by part; a link is no file, and a missing one is said to be", queryChunks},
+		"QueryListing":     {"the regular files of a directory, with size and time, and nothing else", queryListing},
 		"QueryZero":        {"an empty query is refused", queryZero},
 	}
 	for name, tc := range tests {

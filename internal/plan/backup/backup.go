@@ -28,6 +28,9 @@ func Plan(in stages.Input) (*plan.Plan, error) {
 		return refuse("NotLent", "ask a system administrator for a Grant of BackupLocation "+b.Spec.Location+" in project "+in.Namespace,
 			"backup location %s is not lent to project %s, or there is none of that name", b.Spec.Location, in.Namespace)
 	}
+	if reason, fix, text := in.PlaceProblem(); reason != "" {
+		return refuse(reason, fix, "%s", text)
+	}
 	from := ""
 	for _, name := range in.Spec.ControlPlane.Hosts {
 		if in.Unreachable(name) == "" {
@@ -38,7 +41,7 @@ func Plan(in stages.Input) (*plan.Plan, error) {
 	if from == "" {
 		return refuse("NotReachable", "mend the host or its credential", "no control plane can be reached: %s", in.Unreachable(in.Spec.ControlPlane.Hosts[0]))
 	}
-	builder := stages.New(in, v1alpha1.VerbBackup, fmt.Sprintf("back up cluster %s to %s as %s", in.Name, b.Spec.Location, b.Name), []string{from})
+	builder := stages.New(in, v1alpha1.VerbBackup, fmt.Sprintf("back up cluster %s to %s as %s%s", in.Name, b.Spec.Location, b.Name, in.Place.LostWith()), []string{from})
 	builder.Stage(plan.Stage{Name: "take", Title: "Take the backup", Hosts: []string{from}, Gate: true}, []stages.Call{
 		{Name: "take", Step: backup.Take{Backup: step.BackupRef{Project: in.Namespace, Name: b.Name}}},
 	})

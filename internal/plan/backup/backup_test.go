@@ -23,8 +23,13 @@ func wanted() stages.Input {
 	return in
 }
 
+// onHost keeps backups on a host's own disk.
+func onHost(in *stages.Input) {
+	in.Place = &stages.Place{Location: "local", HostDirectoryLocation: v1alpha1.HostDirectoryLocation{Hosts: []string{"cp1"}, Path: "/root/backup"}, Away: map[string]string{}}
+}
+
 func TestPlan(t *testing.T) {
-	for name, change := range map[string]func(*stages.Input){"first": func(*stages.Input) {}, "first-away": stagestest.Away("cp1")} {
+	for name, change := range map[string]func(*stages.Input){"first": func(*stages.Input) {}, "first-away": stagestest.Away("cp1"), "on-host": onHost} {
 		t.Run(name, func(t *testing.T) {
 			in := wanted()
 			change(&in)
@@ -43,10 +48,11 @@ func TestPlan_Refused(t *testing.T) {
 		change func(*stages.Input)
 		want   string
 	}{
-		"missing":  {"it was deleted meanwhile", func(in *stages.Input) { in.Backup = nil }, "there is no backup"},
-		"other":    {"the name is of another cluster's", func(in *stages.Input) { in.Backup.Spec.Cluster = "other" }, "is of cluster other"},
-		"not lent": {"the location is of another project", func(in *stages.Input) { in.Grants = in.Grants[:2] }, "is not lent to project dev"},
-		"all away": {"no etcd can be asked", func(in *stages.Input) { stagestest.Away("cp1")(in); stagestest.Away("cp2")(in) }, "no control plane can be reached: no route to host"},
+		"missing":    {"it was deleted meanwhile", func(in *stages.Input) { in.Backup = nil }, "there is no backup"},
+		"other":      {"the name is of another cluster's", func(in *stages.Input) { in.Backup.Spec.Cluster = "other" }, "is of cluster other"},
+		"not lent":   {"the location is of another project", func(in *stages.Input) { in.Grants = in.Grants[:2] }, "is not lent to project dev"},
+		"all away":   {"no etcd can be asked", func(in *stages.Input) { stagestest.Away("cp1")(in); stagestest.Away("cp2")(in) }, "no control plane can be reached: no route to host"},
+		"place away": {"nothing could be written", func(in *stages.Input) { onHost(in); in.Place.Away["cp1"] = "no route to host" }, "none of which can be reached: cp1: no route to host"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

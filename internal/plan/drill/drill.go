@@ -34,6 +34,9 @@ func Plan(in stages.Input) (*plan.Plan, error) {
 	case in.Bundle == nil:
 		return refuse("NoBundle", "add, enable or lend the bundle "+b.Status.File.KubernetesVersion, "the bundle %s of the backup's version cannot be used: %s", b.Status.File.KubernetesVersion, in.BundleProblem)
 	}
+	if reason, fix, text := in.PlaceProblem(); reason != "" {
+		return refuse(reason, fix, "%s", text)
+	}
 	programs, missing := programs(in)
 	if missing != "" {
 		return refuse("NoProgram", "build or import a bundle "+in.Bundle.Name+" that has it", "its bundle has no %s for the server's machine, which is %s", missing, in.ServerArchitecture)

@@ -61,6 +61,22 @@ func older(in *stages.Input) {
 	in.Bundle.Name, in.Bundle.KubernetesVersion = "v1.35.4", "v1.35.4"
 }
 
+// onHost keeps the backup on the disk of cp1.
+func onHost(in *stages.Input, path string) {
+	in.Place = &stages.Place{Location: "local", HostDirectoryLocation: v1alpha1.HostDirectoryLocation{Hosts: []string{"cp1"}, Path: path}, Away: map[string]string{}}
+}
+
+// TestPlan_OwnDisk: a control plane is restored from a backup on its own disk, and the plan is that of any other backup.
+func TestPlan_OwnDisk(t *testing.T) {
+	in := wanted("cp1")
+	onHost(&in, "/root/backup")
+	p, err := restore.Plan(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stagestest.Golden(t, "one", p)
+}
+
 func endpoint(in *stages.Input) {
 	in.Spec.Endpoint.Host, in.Applied.Endpoint.Host = "192.0.2.200", "192.0.2.200"
 }
@@ -142,6 +158,8 @@ func TestPlan_Refused(t *testing.T) {
 		"unconfirmed": {"it may run with the old data", func(in *stages.Input) { lose(in, "cp3"); in.Parameters.Lost = nil }, "it would be taken out while it may run"},
 		"moved":       {"every kubelet would look for the API where nobody is", func(in *stages.Input) { replace(in, "cp1", "cp4", "192.0.2.50") }, "host cp4: endpoint"},
 		"unreachable": {"it might answer with the old data", stagestest.Away("cp2"), "host cp2: reachable: found no route to host"},
+		"lost with":   {"the disk that held the backup is gone", func(in *stages.Input) { lose(in, "cp1"); onHost(in, "/root/backup") }, "demo-manual-abc123: backup location local is a directory of cp1, said to be lost"},
+		"cleared":     {"the restore would clear it", func(in *stages.Input) { onHost(in, "/var/lib/etcd/backup") }, "/var/lib/etcd there is cleared"},
 		"all lost":    {"nothing is left to restore on", func(in *stages.Input) { in.Parameters.Lost = []string{"cp1", "cp2", "cp3"} }, "all its control planes are said to be lost"},
 	}
 	for name, c := range cases {

@@ -32,6 +32,9 @@ func fits(in stages.Input) error {
 		return refuse("NotLent", "ask a system administrator for a Grant of BackupLocation "+b.Spec.Location+" in project "+in.Namespace,
 			"backup location %s is not lent to project %s, or there is none of that name", b.Spec.Location, in.Namespace)
 	}
+	if reason, fix, text := in.PlaceProblem(); reason != "" {
+		return refuse(reason, fix, "backup %s: %s", b.Name, text)
+	}
 	taken, runs, wanted := b.Status.File.KubernetesVersion, in.Applied.Kubernetes.Version, in.Spec.Kubernetes.Version
 	switch {
 	case minor(taken) != minor(runs) && wanted == runs:

@@ -73,6 +73,8 @@ type Input struct {
 	Operation string
 	// Backup is the one that the parameters name; nil when there is none.
 	Backup *v1alpha1.Backup
+	// Place is where that backup, or the one of Keep, is or goes, if that is a directory of hosts.
+	Place *Place
 }
 
 // Had are the specs by which the hosts may be as they are: the one that is applied, and those of changes that began and were

@@ -185,7 +185,7 @@ func summary(in stages.Input, way []hop) string {
 	}
 	text += fmt.Sprintf(", %d control plane, %d workers; a snapshot of etcd is kept on %s first", len(in.Spec.ControlPlane.Hosts), len(in.Spec.WorkerHosts()), in.Spec.ControlPlane.Hosts[0])
 	if in.Keep != nil {
-		text += fmt.Sprintf(", and backup %s in %s", in.Keep.Name, in.Keep.Location)
+		text += fmt.Sprintf(", and backup %s in %s%s", in.Keep.Name, in.Keep.Location, in.Place.LostWith())
 	}
 	for _, h := range way {
 		if h.etcdTo != "" {

@@ -56,9 +56,9 @@ func New(t *testing.T, hooks Hooks, objects ...client.Object) *Bench {
 		t.Fatal(err)
 	}
 	builder := fake.NewClientBuilder().WithScheme(kinds).WithObjects(objects...).
-		WithStatusSubresource(&v1alpha1.Host{}, &v1alpha1.Cluster{}, &v1alpha1.Operation{}, &v1alpha1.HostRun{}, &v1alpha1.Project{}, &v1alpha1.User{}, &v1alpha1.Grant{})
+		WithStatusSubresource(&v1alpha1.Host{}, &v1alpha1.Cluster{}, &v1alpha1.Operation{}, &v1alpha1.HostRun{}, &v1alpha1.Project{}, &v1alpha1.User{}, &v1alpha1.Grant{}, &v1alpha1.BackupLocation{})
 	byName := func(object client.Object) []string { return []string{object.GetName()} }
-	for _, object := range []client.Object{&v1alpha1.Host{}, &v1alpha1.Cluster{}, &v1alpha1.Operation{}, &v1alpha1.Project{}} {
+	for _, object := range []client.Object{&v1alpha1.Host{}, &v1alpha1.Cluster{}, &v1alpha1.Operation{}, &v1alpha1.Project{}, &v1alpha1.BackupLocation{}} {
 		builder = builder.WithIndex(object, "metadata.name", byName)
 	}
 	b := &Bench{Client: builder.Build(), Mux: http.NewServeMux(), In: &bytes.Buffer{}, Out: &Screen{}, ErrOut: &Screen{}}
