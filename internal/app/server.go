@@ -95,7 +95,7 @@ func Scheme() (*runtime.Scheme, error) {
 func RunServer(ctx context.Context, o ServerOptions) (err error) {
 	if os.Getenv("GOGC") == "" {
 		// Most of the heap are objects that the API server keeps: room for a second copy of them all is never used.
-		debug.SetGCPercent(50)
+		debug.SetGCPercent(40)
 	}
 	utilruntime.ReallyCrash = false // One request must never end the whole server.
 	unprintable := &secret.Set{}

@@ -42,14 +42,14 @@ launch() {
 # worked prints the CPU-seconds of the server so far.
 worked() { awk -v hz="$(getconf CLK_TCK)" '{sub(/^.*\) /, ""); printf "%.2f\n", ($12+$13)/hz}' "/proc/$server/stat"; }
 
-# quiet waits until the server uses less than a tenth of a processor for ten seconds, at most ten minutes; it prints how long.
+# quiet waits until the server uses less than a fifth of a processor for ten seconds, at most ten minutes; it prints how long.
 quiet() {
   local begun before deadline=$((SECONDS + 600))
   begun=$(now)
   while ((SECONDS < deadline)); do
     before=$(worked)
     sleep 10
-    if echo "$(worked) $before" | awk '{exit !($1-$2 < 1)}'; then
+    if echo "$(worked) $before" | awk '{exit !($1-$2 < 2)}'; then
       since "$begun"
       return
     fi
