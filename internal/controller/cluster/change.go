@@ -111,10 +111,14 @@ func underWay(op *v1alpha1.Operation) bool {
 	}
 }
 
-// upToDate says whether the cluster is as its spec wants it. It never is while a change is half done, whatever its spec says.
-func upToDate(c *v1alpha1.Cluster, op *v1alpha1.Operation, half []v1alpha1.Operation) {
+// upToDate says whether the cluster is as its spec wants it. It never is while its creation or a change is half done, whatever
+// its spec says.
+func upToDate(c *v1alpha1.Cluster, create, op *v1alpha1.Operation, half []v1alpha1.Operation) {
 	condition := metav1.Condition{Type: v1alpha1.ClusterUpToDate, Status: metav1.ConditionTrue, ObservedGeneration: c.Generation,
 		Reason: "AsWanted", Message: "the cluster is as its spec says"}
+	if op == nil && leftOut(c, create) {
+		op = create
+	}
 	if op != nil {
 		condition.Status, condition.Reason = metav1.ConditionFalse, "Planning"
 		if op.Status.Phase != "" {
@@ -128,4 +132,11 @@ func upToDate(c *v1alpha1.Cluster, op *v1alpha1.Operation, half []v1alpha1.Opera
 			first.Name, first.Spec.Verb, first.Name)
 	}
 	meta.SetStatusCondition(&c.Status.Conditions, condition)
+}
+
+// leftOut says that hosts are missing which the creation of a cluster left out, until that is retried or a change has come
+// behind it.
+func leftOut(c *v1alpha1.Cluster, create *v1alpha1.Operation) bool {
+	return create != nil && create.Spec.Verb == v1alpha1.VerbCreate && create.Status.Phase == v1alpha1.OperationPartial &&
+		equality.Semantic.DeepEqual(c.Status.Applied, planned(create))
 }

@@ -92,6 +92,22 @@ func TestChange(t *testing.T) {
 				t.Errorf("applied are %v, want c1 and w1", got)
 			}
 		}},
+		"created but for some hosts": {reason: "what creation left out is missing, until a retry brings it or nobody wants it any more", play: func(t *testing.T, w *world) {
+			w.settle()
+			o := w.op(createOperation)
+			o.Status.Phase, o.Status.Planned, o.Status.Message = v1alpha1.OperationRunning, w.cluster().Spec.DeepCopy(), "w1 left out"
+			if err := w.client.Status().Update(t.Context(), o); err != nil {
+				t.Fatal(err)
+			}
+			w.came(createOperation, v1alpha1.OperationPartial)
+			w.upToDate(metav1.ConditionFalse, "Partial", createOperation, "w1 left out")
+			w.came(createOperation, v1alpha1.OperationSucceeded)
+			w.upToDate(metav1.ConditionTrue, "AsWanted")
+			w.came(createOperation, v1alpha1.OperationPartial)
+			w.modify(workers("w2"))
+			w.came("demo-scale-2-abcde", v1alpha1.OperationSucceeded)
+			w.upToDate(metav1.ConditionTrue, "AsWanted")
+		}},
 		"hosts before the version": {reason: "new hosts move with the others", play: func(t *testing.T, w *world) {
 			active(w)
 			w.modify(func(s *v1alpha1.ClusterSpec) { workers("w1")(s); to("v1.37.1")(s) })

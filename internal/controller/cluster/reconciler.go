@@ -189,7 +189,7 @@ func (r *Reconciler) status(ctx context.Context, c *v1alpha1.Cluster, op *v1alph
 	before := c.DeepCopy()
 	s := &c.Status
 	s.ObservedGeneration = c.Generation
-	created := r.created(c, op)
+	created, create := r.created(c, op), op
 	if c.DeletionTimestamp == nil {
 		switching, err := r.recycle(ctx, c, created)
 		if err != nil {
@@ -209,7 +209,7 @@ func (r *Reconciler) status(ctx context.Context, c *v1alpha1.Cluster, op *v1alph
 		} else if s.Operation != "" {
 			op = nil // The one that ran last stays named.
 		}
-		upToDate(c, change, half)
+		upToDate(c, create, change, half)
 	}
 	if op != nil {
 		s.Operation = op.Name
@@ -265,16 +265,19 @@ func (r *Reconciler) created(c *v1alpha1.Cluster, op *v1alpha1.Operation) bool {
 	if condition.Status != metav1.ConditionTrue {
 		return false
 	}
-	// What the plan was made from, not what the spec has become since: an edit of the meantime is a change that follows.
-	switch {
-	case op.Spec.Wanted != nil:
-		c.Status.Applied = op.Spec.Wanted.DeepCopy()
-	case op.Status.Planned != nil:
-		c.Status.Applied = op.Status.Planned.DeepCopy()
-	default:
+	if c.Status.Applied = planned(op); c.Status.Applied == nil {
 		c.Status.Applied = c.Spec.DeepCopy() // An older server planned it.
 	}
 	return true
+}
+
+// planned gives what the plan was made from, not what the spec has become since: an edit of the meantime is a change that
+// follows. It is nil when an older server planned it.
+func planned(op *v1alpha1.Operation) *v1alpha1.ClusterSpec {
+	if op.Spec.Wanted != nil {
+		return op.Spec.Wanted.DeepCopy()
+	}
+	return op.Status.Planned.DeepCopy()
 }
 
 // describe fills what is fixed from creation on.
