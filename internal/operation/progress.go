@@ -25,15 +25,17 @@ type progress struct {
 	mu     sync.Mutex
 	status v1alpha1.OperationStatus
 	dones  map[hostCall]bool
+	// finishes are when an earlier run had finished a stage; nil once this one had to do something there.
+	finishes []*metav1.Time
 }
 
 type hostCall struct{ host, call string }
 
 func newProgress(op *v1alpha1.Operation, p *plan.Plan) *progress {
 	g := &progress{order: map[string]int{}, changed: make(chan struct{}, 1), dones: map[hostCall]bool{}}
-	started := map[string]*metav1.Time{}
+	before := map[string]v1alpha1.StageProgress{}
 	for _, s := range op.Status.Stages {
-		started[s.Name] = s.StartedAt
+		before[s.Name] = s
 	}
 	g.status = v1alpha1.OperationStatus{Phase: v1alpha1.OperationRunning, Attempt: op.Spec.Attempt,
 		StartedAt: op.Status.StartedAt, Progress: v1alpha1.Progress{Steps: int32(p.Steps())}}
@@ -48,7 +50,8 @@ func newProgress(op *v1alpha1.Operation, p *plan.Plan) *progress {
 			continue // such a plan is blocked
 		}
 		g.status.Stages = append(g.status.Stages, v1alpha1.StageProgress{
-			Name: s.Name, Steps: int32(len(s.Hosts) * len(s.Calls)), StartedAt: started[s.Name]})
+			Name: s.Name, Steps: int32(len(s.Hosts) * len(s.Calls)), StartedAt: before[s.Name].StartedAt})
+		g.finishes = append(g.finishes, before[s.Name].FinishedAt)
 	}
 	return g
 }
@@ -72,6 +75,9 @@ func (g *progress) undone(host, call string, stage int) { g.count(hostCall{host,
 
 func (g *progress) count(c hostCall, stage int, done bool) {
 	g.change(func(s *v1alpha1.OperationStatus) {
+		if !done {
+			g.finishes[stage] = nil
+		}
 		if g.dones[c] == done {
 			return
 		}
@@ -100,7 +106,9 @@ func (g *progress) finished(stage int) {
 		if s.Stages[stage].StartedAt == nil {
 			return
 		}
-		s.Stages[stage].FinishedAt = new(metav1.Now())
+		if s.Stages[stage].FinishedAt = g.finishes[stage]; s.Stages[stage].FinishedAt == nil {
+			s.Stages[stage].FinishedAt = new(metav1.Now())
+		}
 		for _, other := range s.Stages {
 			if other.StartedAt != nil && other.FinishedAt == nil {
 				s.Stage = other.Name
