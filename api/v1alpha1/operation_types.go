@@ -50,7 +50,7 @@ const (
 
 // OperationSpec says what to do. After creation only approvedPlan, attempt and abort may change.
 //
-// +kubebuilder:validation:XValidation:rule="self.verb == oldSelf.verb && self.cluster == oldSelf.cluster && has(self.generation) == has(oldSelf.generation) && (!has(self.generation) || self.generation == oldSelf.generation) && has(self.parameters) == has(oldSelf.parameters) && (!has(self.parameters) || self.parameters == oldSelf.parameters) && has(self.wanted) == has(oldSelf.wanted) && (!has(self.wanted) || self.wanted == oldSelf.wanted)",message="only approvedPlan, attempt and abort of an operation can change"
+// +kubebuilder:validation:XValidation:rule="self.verb == oldSelf.verb && self.cluster == oldSelf.cluster && has(self.generation) == has(oldSelf.generation) && (!has(self.generation) || self.generation == oldSelf.generation) && has(self.parameters) == has(oldSelf.parameters) && (!has(self.parameters) || self.parameters == oldSelf.parameters) && has(self.wanted) == has(oldSelf.wanted) && (!has(self.wanted) || self.wanted == oldSelf.wanted) && (has(self.propose) && self.propose) == (has(oldSelf.propose) && oldSelf.propose)",message="only approvedPlan, attempt and abort of an operation can change"
 type OperationSpec struct {
 	Verb Verb `json:"verb"`
 	// Cluster is the target, in the same project.
@@ -66,6 +66,10 @@ type OperationSpec struct {
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Generation int64 `json:"generation,omitempty"`
+	// Propose says that the plan is there to be read: it waits for approval whatever Setting approval says, and is gone after
+	// a day without.
+	// +optional
+	Propose bool `json:"propose,omitempty"`
 	// Parameters say more about verbs that no spec tells of.
 	// +optional
 	Parameters *OperationParameters `json:"parameters,omitempty"`

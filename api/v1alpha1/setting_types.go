@@ -104,12 +104,32 @@ type ApprovalSetting struct {
 func (s *ApprovalSetting) Asks(op *Operation, impact *OperationImpact) bool {
 	verb := string(op.Spec.Verb)
 	switch {
+	case op.Spec.Propose:
+		return true
 	case s != nil && slices.Contains(s.Required, verb):
 		return true
 	case s != nil && slices.Contains(s.UnlessHarmless, verb):
 		return !impact.Harmless()
 	default:
 		return op.Spec.Wanted != nil && op.Spec.Generation == 0 // A plan to read: nothing was asked for yet.
+	}
+}
+
+// Policy says why the setting makes a plan for the operation, of that impact, wait; "" where it waits to be read only, or not
+// at all.
+func (s *ApprovalSetting) Policy(op *Operation, impact *OperationImpact) string {
+	verb := string(op.Spec.Verb)
+	switch {
+	case s == nil || op.Spec.Propose:
+		return ""
+	case slices.Contains(s.Required, verb):
+		return "Setting approval (required) wants every plan to " + verb + " a cluster approved"
+	case !slices.Contains(s.UnlessHarmless, verb) || impact.Harmless():
+		return ""
+	case impact == nil || impact.Unknown != "":
+		return "Setting approval (unlessHarmless) wants a plan to " + verb + " a cluster approved unless its impact is harmless, and it is not known"
+	default:
+		return "Setting approval (unlessHarmless) wants a plan to " + verb + " a cluster approved unless its impact is harmless, and it is not"
 	}
 }
 

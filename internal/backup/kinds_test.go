@@ -154,6 +154,23 @@ func TestKinds(t *testing.T) {
 				{"the cluster", "cluster: demo", "cluster: prod", "cluster of a schedule cannot change"},
 			},
 		},
+		"settings": {
+			good: "metadata: {name: approval}\nspec: {approval: {required: [create, upgrade], unlessHarmless: [scale, renew]}}",
+			create: []change{
+				{"a verb that always and one that sometimes waits", "[scale, renew]", "[scale, upgrade]", "either in required or in unlessHarmless"},
+				{"the same verb alone in both", "required: [create, upgrade], unlessHarmless: [scale, renew]", "required: [scale], unlessHarmless: [scale]", "either in required or in unlessHarmless"},
+				{"only those that always wait", ", unlessHarmless: [scale, renew]", "", ""},
+				{"only those that sometimes wait", "required: [create, upgrade], ", "", ""},
+				{"none", "required: [create, upgrade], unlessHarmless: [scale, renew]", "required: [], unlessHarmless: []", ""},
+				{"a create is never harmless", "[scale, renew]", "[create]", "spec.approval.unlessHarmless"},
+				{"a delete never waits", "[create, upgrade]", "[delete]", "spec.approval.required"},
+				{"in a setting of another name", "name: approval", "name: ntp", "belongs to the Setting named approval"},
+			},
+			update: []change{
+				{"a verb from the one to the other", "required: [create, upgrade], unlessHarmless: [scale, renew]", "required: [create, scale], unlessHarmless: [upgrade, renew]", ""},
+				{"a verb of the one into the other as well", "[scale, renew]", "[scale, renew, create]", "spec.approval.unlessHarmless"},
+			},
+		},
 		"clustertemplates": {
 			good: "metadata: {name: three}\nspec: {description: d, kubernetes: {version: v1.36.3}, controlPlane: {count: 3}, workerPools: [{name: a, count: 2}]}",
 			create: []change{

@@ -40,7 +40,7 @@ func newDelete(deps output.Deps, project *string) *cobra.Command {
 				return output.Refused("Recycled", "delete it with --now, or take it back: slipway cluster undelete "+cluster.Name,
 					"cannot delete cluster %s: it is in the recycle bin", cluster.Name)
 			}
-			if err := confirm(ctx, deps, cluster, yes, bin); err != nil {
+			if err := confirm(ctx, deps, connection, cluster, yes, bin); err != nil {
 				return err
 			}
 			if bin {
@@ -57,16 +57,19 @@ func newDelete(deps output.Deps, project *string) *cobra.Command {
 }
 
 // confirm has a person type the name of the cluster that will be gone, or stopped in the recycle bin.
-func confirm(ctx context.Context, deps output.Deps, cluster *v1alpha1.Cluster, yes, bin bool) error {
+func confirm(ctx context.Context, deps output.Deps, connection *output.Connection, cluster *v1alpha1.Cluster, yes, bin bool) error {
 	if yes {
 		return nil
 	}
 	if !deps.Terminal {
 		return output.Usagef("cannot ask whether cluster %s shall be deleted: give --yes", cluster.Name)
 	}
-	what := "deletes cluster %s and all that runs on its %d hosts"
+	what, verb := "deletes cluster %s and all that runs on its %d hosts", v1alpha1.VerbDelete
 	if bin {
-		what = "stops cluster %s and all that runs on its %d hosts, and deletes it when its time in the recycle bin is over"
+		what, verb = "stops cluster %s and all that runs on its %d hosts, and deletes it when its time in the recycle bin is over", v1alpha1.VerbStop
+	}
+	if err := foresee(ctx, deps, connection, cluster, verb); err != nil {
+		return err
 	}
 	if _, err := fmt.Fprintf(deps.Streams.ErrOut, "This "+what+".\nType its name to go on: ", cluster.Name, len(cluster.Spec.AllHosts())); err != nil {
 		return err

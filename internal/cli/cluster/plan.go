@@ -59,7 +59,9 @@ type planning struct {
 	verb       v1alpha1.Verb
 	wanted     *v1alpha1.ClusterSpec
 	parameters *v1alpha1.OperationParameters
-	format     output.Format
+	// propose makes a plan to be read of a verb that would run at once.
+	propose bool
+	format  output.Format
 }
 
 func (p *planning) run(ctx context.Context) error {
@@ -76,7 +78,7 @@ func (p *planning) run(ctx context.Context) error {
 // make has the server make the plan, and gives the operation that holds it.
 func (p *planning) make(ctx context.Context) (*v1alpha1.Operation, error) {
 	op := newOperation(p.connection.Project, p.name, p.verb)
-	op.Spec.Wanted, op.Spec.Parameters = p.wanted, p.parameters
+	op.Spec.Wanted, op.Spec.Parameters, op.Spec.Propose = p.wanted, p.parameters, p.propose
 	if err := p.connection.Client.Create(ctx, op); err != nil {
 		return nil, invalid("plan", p.name, err)
 	}

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 
@@ -95,15 +96,23 @@ func TestRenewCerts(t *testing.T) {
 		stdin    string
 		terminal bool
 		want     output.ExitCode
+		// made counts operations; approved says that the one was.
 		made     int
+		approved bool
 	}{
-		"yes":  {"followed to the end", []string{"--yes"}, "", false, output.ExitOK, 1},
-		"asks": {"a person agrees", nil, "y\n", true, output.ExitOK, 1},
-		"no":   {"anything else is no", nil, "\n", true, output.ExitRefused, 0},
-		"pipe": {"nobody can be asked", nil, "", false, output.ExitUsage, 0},
+		"yes":  {"followed to the end, and nobody reads", []string{"--yes"}, "", false, output.ExitOK, 1, false},
+		"asks": {"a person agrees to what was shown", nil, "y\n", true, output.ExitOK, 1, true},
+		"no":   {"anything else is no", nil, "\n", true, output.ExitRefused, 1, false},
+		"pipe": {"nobody can be asked", nil, "", false, output.ExitUsage, 0, false},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
+			end := func(ctx context.Context, server client.Client, op *v1alpha1.Operation) {
+				op.Status.Phase, op.Status.StartedAt, op.Status.FinishedAt = v1alpha1.OperationSucceeded, at(0), at(4)
+				if err := server.Status().Update(ctx, op); err != nil {
+					t.Error(err)
+				}
+			}
 			b := outputtest.New(t, outputtest.Hooks{
 				Create: func(o client.Object) error {
 					o.SetName(o.GetGenerateName() + "x1")
@@ -111,12 +120,17 @@ func TestRenewCerts(t *testing.T) {
 				},
 				Created: func(ctx context.Context, server client.Client, o client.Object) {
 					op := o.(*v1alpha1.Operation)
-					op.Status.Phase, op.Status.StartedAt, op.Status.FinishedAt = v1alpha1.OperationSucceeded, at(0), at(4)
-					if err := server.Status().Update(ctx, op); err != nil {
-						t.Error(err)
+					if !op.Spec.Propose {
+						end(ctx, server, op)
+						return
 					}
+					propose(ctx, t, server, op)
+				},
+				Patched: func(ctx context.Context, server client.Client, o client.Object) {
+					end(ctx, server, o.(*v1alpha1.Operation))
 				},
 			}, created(false))
+			servePlan(t, b, "demo-renew-x1", view())
 			b.Deps.Terminal = tc.terminal
 			b.In.WriteString(tc.stdin)
 			if got := b.Run(t.Context(), New(b.Deps), append([]string{"renew-certs", "demo"}, tc.args...)...); got != tc.want {
@@ -126,8 +140,85 @@ func TestRenewCerts(t *testing.T) {
 			if err := b.Client.List(t.Context(), &all); err != nil || len(all.Items) != tc.made {
 				t.Fatalf("%s: %d operations, %v", tc.reason, len(all.Items), err)
 			}
-			if tc.made > 0 && (all.Items[0].Spec.Verb != v1alpha1.VerbRenew || all.Items[0].Spec.Wanted != nil) {
-				t.Errorf("%s: %+v", tc.reason, all.Items[0].Spec)
+			if tc.made == 0 {
+				return
+			}
+			op := all.Items[0]
+			if op.Spec.Verb != v1alpha1.VerbRenew || op.Spec.Wanted != nil || op.Spec.Propose != tc.terminal || (op.Spec.ApprovedPlan != "") != tc.approved {
+				t.Errorf("%s: %+v", tc.reason, op.Spec)
+			}
+			if shown := strings.Contains(b.Out.String(), "shop/a"); shown != tc.terminal {
+				t.Errorf("%s: the impact is shown: %t\n%s", tc.reason, shown, b.Everything())
+			}
+		})
+	}
+}
+
+// propose plans an operation as the server does.
+func propose(ctx context.Context, t *testing.T, server client.Client, op *v1alpha1.Operation) {
+	t.Helper()
+	op.Status.Phase, op.Status.Plan = v1alpha1.OperationPlanned, &v1alpha1.PlanReference{Hash: "sha256:1", Summary: "what it does"}
+	op.Status.Impact = &v1alpha1.OperationImpact{Moving: v1alpha1.PodNames{Count: 1, Names: []string{"shop/a"}},
+		Nodes: []v1alpha1.NodeImpact{{Name: "w1", Change: v1alpha1.NodeLeaves, Drains: true, Pods: 1}}}
+	if err := server.Status().Update(ctx, op); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDeleteForesees: who is asked has read what it does to the cluster; the plan that said so is gone, and what cannot be told
+// keeps nobody from deleting.
+func TestDeleteForesees(t *testing.T) {
+	cases := map[string]struct {
+		reason string
+		args   []string
+		verb   v1alpha1.Verb
+		plans  func(ctx context.Context, server client.Client, op *v1alpha1.Operation)
+		refuse error
+		says   string
+	}{
+		"into the bin": {"pods stop", nil, v1alpha1.VerbStop, nil, nil, "shop/a"},
+		"now":          {"pods are gone", []string{"--now"}, v1alpha1.VerbDelete, nil, nil, "shop/a"},
+		"no plan": {"the server cannot plan it", nil, v1alpha1.VerbStop, func(ctx context.Context, server client.Client, op *v1alpha1.Operation) {
+			op.Status.Phase, op.Status.Message = v1alpha1.OperationFailed, "no host can be reached"
+			if err := server.Status().Update(ctx, op); err != nil {
+				t.Error(err)
+			}
+		}, nil, "is not known: the plan is refused: no host can be reached"},
+		"not allowed": {"one may delete clusters and not make operations", nil, v1alpha1.VerbStop, nil, errors.New("operations is forbidden"), "is not known: operations is forbidden"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			c := created(false)
+			c.Status.Applied = c.Spec.DeepCopy()
+			var made []v1alpha1.OperationSpec
+			b := outputtest.New(t, outputtest.Hooks{
+				Create: func(o client.Object) error {
+					o.SetName(o.GetGenerateName() + "x1")
+					return tc.refuse
+				},
+				Created: func(ctx context.Context, server client.Client, o client.Object) {
+					op := o.(*v1alpha1.Operation)
+					made = append(made, op.Spec)
+					if tc.plans != nil {
+						tc.plans(ctx, server, op)
+						return
+					}
+					propose(ctx, t, server, op)
+				},
+			}, c)
+			b.Deps.Terminal = true
+			b.In.WriteString("another name\n")
+			code := b.Run(t.Context(), New(b.Deps), append([]string{"delete", "demo"}, tc.args...)...)
+			said := b.ErrOut.String()
+			if before, _, asked := strings.Cut(said, "Type its name to go on"); code != output.ExitRefused || !asked || !strings.Contains(before, tc.says) {
+				t.Errorf("%s: exit code %d, want %q before it asks:\n%s", tc.reason, code, tc.says, b.Everything())
+			}
+			if tc.refuse == nil && (len(made) != 1 || made[0].Verb != tc.verb || !made[0].Propose) {
+				t.Errorf("%s: made %+v", tc.reason, made)
+			}
+			var all v1alpha1.OperationList
+			if err := b.Client.List(t.Context(), &all); err != nil || len(all.Items) != 0 {
+				t.Errorf("%s: %d operations are left, %v", tc.reason, len(all.Items), err)
 			}
 		})
 	}

@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,8 +32,8 @@ func newRenew(deps output.Deps, project *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := agreeToRenew(ctx, deps, cluster, yes); err != nil {
-				return err
+			if !yes {
+				return proposeRenewal(ctx, deps, connection, cluster, noWait)
 			}
 			op := newOperation(cluster.Namespace, cluster.Name, v1alpha1.VerbRenew)
 			if err := connection.Client.Create(ctx, op); err != nil {
@@ -53,27 +52,21 @@ func newRenew(deps output.Deps, project *string) *cobra.Command {
 	return cmd
 }
 
-func agreeToRenew(ctx context.Context, deps output.Deps, cluster *v1alpha1.Cluster, yes bool) error {
-	if yes {
-		return nil
-	}
+// proposeRenewal shows the plan and what it does to the cluster, asks, and has exactly that done.
+func proposeRenewal(ctx context.Context, deps output.Deps, connection *output.Connection, cluster *v1alpha1.Cluster, noWait bool) error {
 	if !deps.Terminal {
 		return output.Usagef("cannot ask whether to renew the certificates of cluster %s: give --yes", cluster.Name)
 	}
-	interrupted := ""
-	if len(cluster.Spec.ControlPlane.Hosts) == 1 {
-		interrupted = " Its API server, the only one, is away for some seconds; pods run on."
-	}
-	if _, err := fmt.Fprintf(deps.Streams.ErrOut, "This renews every certificate of cluster %s and restarts its control planes, one after another.%s\nGo on? [y/N] ",
-		cluster.Name, interrupted); err != nil {
-		return err
-	}
-	answer, err := readLine(ctx, deps)
+	p := planning{deps: deps, connection: connection, name: cluster.Name, verb: v1alpha1.VerbRenew, propose: true}
+	op, err := p.make(ctx)
 	if err != nil {
 		return err
 	}
-	if answer = strings.ToLower(answer); answer != "y" && answer != "yes" {
-		return output.Refused("NotConfirmed", "", "cannot renew the certificates of cluster %s: not confirmed", cluster.Name)
+	if err := p.print(ctx, op); err != nil {
+		return err
 	}
-	return nil
+	if err := agree(ctx, deps, op); err != nil {
+		return err
+	}
+	return approveAndFollow(ctx, deps, connection, op, noWait)
 }

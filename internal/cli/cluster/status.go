@@ -197,7 +197,10 @@ func versionText(cluster *v1alpha1.Cluster) string {
 
 func operationText(op *v1alpha1.Operation) string {
 	text := fmt.Sprintf("%s: %s, %s", op.Name, op.Spec.Verb, op.Status.Phase)
-	if op.Status.Phase == v1alpha1.OperationRunning {
+	switch op.Status.Phase {
+	case v1alpha1.OperationPlanned:
+		text += ": " + op.Status.Message
+	case v1alpha1.OperationRunning:
 		text += fmt.Sprintf(", %s, %s steps", op.Status.Stage, op.Status.Progress.Summary)
 	}
 	return text

@@ -57,3 +57,14 @@ func TestProposed(t *testing.T) {
 		})
 	}
 }
+
+// TestStatusSaysWhatWaits: a plan that waits because of policy says which, and how it is approved.
+func TestStatusSaysWhatWaits(t *testing.T) {
+	const message = "planned: upgrade cluster demo; it waits: Setting approval (required) wants every plan to upgrade a cluster approved. Read it, then: slipway operation approve demo-upgrade-2 -p default --plan sha256:1"
+	op := operation(v1alpha1.VerbUpgrade)
+	op.Name, op.Status = opName, v1alpha1.OperationStatus{Phase: v1alpha1.OperationPlanned, Message: message}
+	b := outputtest.New(t, outputtest.Hooks{}, existing(), op)
+	if code := b.Run(t.Context(), New(b.Deps), "status", "demo"); code != output.ExitOK || !strings.Contains(b.Out.String(), "upgrade, Planned: "+message) {
+		t.Errorf("exit code %d:\n%s", code, b.Everything())
+	}
+}

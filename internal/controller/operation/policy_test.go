@@ -3,6 +3,7 @@ package operation
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,19 +28,21 @@ func TestPolicy(t *testing.T) {
 		// ofSpec says that the spec of the Cluster asks, not a person who reads the plan first.
 		ofSpec bool
 		want   v1alpha1.OperationPhase
+		// says ends which policy makes it wait; "" where none does.
+		says string
 	}{
-		"a person, no setting":       {"a plan is there to be read", nil, harmless, false, v1alpha1.OperationPlanned},
-		"the spec, no setting":       {"an edit of the spec is a wish", nil, harmful, true, v1alpha1.OperationSucceeded},
-		"the spec, unknown":          {"nobody has asked for a look before", nil, unknown, true, v1alpha1.OperationSucceeded},
-		"required":                   {"a person must always agree", &v1alpha1.ApprovalSetting{Required: scale}, harmless, true, v1alpha1.OperationPlanned},
-		"another verb":               {"the setting speaks of others", &v1alpha1.ApprovalSetting{UnlessHarmless: []string{"upgrade"}}, harmless, false, v1alpha1.OperationPlanned},
-		"a person, harmless":         {"nobody is harmed", &v1alpha1.ApprovalSetting{UnlessHarmless: scale}, harmless, false, v1alpha1.OperationSucceeded},
-		"a person, harmful":          {"a pod would be lost", &v1alpha1.ApprovalSetting{UnlessHarmless: scale}, harmful, false, v1alpha1.OperationPlanned},
-		"a person, unknown":          {"unknown means ask", &v1alpha1.ApprovalSetting{UnlessHarmless: scale}, unknown, false, v1alpha1.OperationPlanned},
-		"a person, etcd not known":   {"half known is unknown", &v1alpha1.ApprovalSetting{UnlessHarmless: scale}, half, false, v1alpha1.OperationPlanned},
-		"the spec, harmless":         {"nobody is harmed", &v1alpha1.ApprovalSetting{UnlessHarmless: scale}, harmless, true, v1alpha1.OperationSucceeded},
-		"the spec, harmful":          {"a pod would be lost", &v1alpha1.ApprovalSetting{UnlessHarmless: scale}, harmful, true, v1alpha1.OperationPlanned},
-		"the spec, unknown, but ask": {"unknown means ask", &v1alpha1.ApprovalSetting{UnlessHarmless: scale}, unknown, true, v1alpha1.OperationPlanned},
+		"a person, no setting":       {"a plan is there to be read", nil, harmless, false, v1alpha1.OperationPlanned, ""},
+		"the spec, no setting":       {"an edit of the spec is a wish", nil, harmful, true, v1alpha1.OperationSucceeded, ""},
+		"the spec, unknown":          {"nobody has asked for a look before", nil, unknown, true, v1alpha1.OperationSucceeded, ""},
+		"required":                   {"a person must always agree", &v1alpha1.ApprovalSetting{Required: scale}, harmless, true, v1alpha1.OperationPlanned, "wants every plan to scale a cluster approved"},
+		"another verb":               {"the setting speaks of others", &v1alpha1.ApprovalSetting{UnlessHarmless: []string{"upgrade"}}, harmless, false, v1alpha1.OperationPlanned, ""},
+		"a person, harmless":         {"nobody is harmed", &v1alpha1.ApprovalSetting{UnlessHarmless: scale}, harmless, false, v1alpha1.OperationSucceeded, ""},
+		"a person, harmful":          {"a pod would be lost", &v1alpha1.ApprovalSetting{UnlessHarmless: scale}, harmful, false, v1alpha1.OperationPlanned, "approved unless its impact is harmless, and it is not"},
+		"a person, unknown":          {"unknown means ask", &v1alpha1.ApprovalSetting{UnlessHarmless: scale}, unknown, false, v1alpha1.OperationPlanned, "and it is not known"},
+		"a person, etcd not known":   {"half known is unknown", &v1alpha1.ApprovalSetting{UnlessHarmless: scale}, half, false, v1alpha1.OperationPlanned, "and it is not known"},
+		"the spec, harmless":         {"nobody is harmed", &v1alpha1.ApprovalSetting{UnlessHarmless: scale}, harmless, true, v1alpha1.OperationSucceeded, ""},
+		"the spec, harmful":          {"a pod would be lost", &v1alpha1.ApprovalSetting{UnlessHarmless: scale}, harmful, true, v1alpha1.OperationPlanned, "approved unless its impact is harmless, and it is not"},
+		"the spec, unknown, but ask": {"unknown means ask", &v1alpha1.ApprovalSetting{UnlessHarmless: scale}, unknown, true, v1alpha1.OperationPlanned, "and it is not known"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -68,6 +71,10 @@ func TestPolicy(t *testing.T) {
 				}
 				if op.Status.Phase != v1alpha1.OperationPlanned {
 					return
+				}
+				approve := "slipway operation approve op -p dev --plan " + op.Status.Plan.Hash
+				if told := strings.Contains(op.Status.Message, "it waits: Setting approval ("); told != (tc.says != "") || told && !strings.HasSuffix(op.Status.Message, tc.says+". Read it, then: "+approve) {
+					t.Errorf("%s: the message is %q, want %q and how to approve", tc.reason, op.Status.Message, tc.says)
 				}
 				w.edit("dev", "op", func(o *v1alpha1.Operation) { o.Spec.ApprovedPlan = op.Status.Plan.Hash })
 				w.settle()
@@ -104,6 +111,39 @@ func TestPolicyLooksAgain(t *testing.T) {
 			t.Errorf("what was harmless an hour ago runs on: %+v", op.Status)
 		}
 	})
+}
+
+// TestPropose: a plan that is there to be read waits whatever the policy says, has an impact, and is gone after a day.
+func TestPropose(t *testing.T) {
+	for name, setting := range map[string]*v1alpha1.ApprovalSetting{"no policy": nil, "harmless runs": {UnlessHarmless: []string{"stop", "renew"}}} {
+		for _, verb := range []v1alpha1.Verb{v1alpha1.VerbStop, v1alpha1.VerbRenew} {
+			t.Run(name+" "+string(verb), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t)
+					w.made()
+					w.managed = talk()
+					if setting != nil {
+						w.create(&v1alpha1.Setting{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.SettingApproval}, Spec: v1alpha1.SettingSpec{Approval: setting}})
+					}
+					w.create(operationOf("dev", "op", v1alpha1.OperationSpec{Verb: verb, Cluster: "demo", Propose: true}))
+					w.settle()
+					op := w.phase("dev", "op", v1alpha1.OperationPlanned)
+					if op.Status.Impact == nil || op.Status.Unasked || strings.Contains(op.Status.Message, "it waits") {
+						t.Errorf("it is %+v", op.Status)
+					}
+					if ran := w.engine.runs(); len(ran) != 0 {
+						t.Errorf("%v ran", ran)
+					}
+					<-time.After(unapprovedLife)
+					w.settle()
+					w.settle() // The first look deletes it, the second forgets it.
+					if op := w.op("dev", "op"); op != nil {
+						t.Errorf("after a day it is %+v", op.Status)
+					}
+				})
+			})
+		}
+	}
 }
 
 // holdUntil lets every run end when the channel is closed.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -154,10 +155,11 @@ func (r *Reconciler) offer(ctx context.Context, op *v1alpha1.Operation, p *plan.
 	var agreed agreement
 	decide := func(ctx context.Context) error {
 		var err error
+		var said *v1alpha1.OperationImpact
 		if in != nil {
-			agreed.impact = new(impact.Of(in.Input))
+			said = new(impact.Of(in.Input))
 		}
-		agreed.needed, agreed.unasked, err = r.needsApproval(ctx, op, agreed.impact)
+		agreed, err = r.needsApproval(ctx, op, said)
 		return err
 	}
 	planned := func(ctx context.Context, op *v1alpha1.Operation) error {
@@ -167,6 +169,9 @@ func (r *Reconciler) offer(ctx context.Context, op *v1alpha1.Operation, p *plan.
 			s.Plan, s.Planned = &v1alpha1.PlanReference{Hash: hash, Summary: p.Summary}, from
 			s.Impact, s.Unasked = agreed.impact, agreed.unasked
 			s.Message = message
+			if agreed.needed && op.Spec.ApprovedPlan != hash {
+				s.Message += agreed.waits(op, hash)
+			}
 			s.Failures, s.FinishedAt = nil, nil
 			s.Progress = v1alpha1.Progress{Steps: int32(p.Steps()), Summary: fmt.Sprintf("0/%d", p.Steps())}
 		})
@@ -201,10 +206,20 @@ func (r *Reconciler) offer(ctx context.Context, op *v1alpha1.Operation, p *plan.
 	return nil
 }
 
-// agreement is whether a plan of that impact waits for a person; unasked says that it does not because it is harmless.
+// agreement is whether a plan of that impact waits for a person; unasked says that it does not because it is harmless, policy
+// why it does.
 type agreement struct {
 	impact          *v1alpha1.OperationImpact
 	needed, unasked bool
+	policy          string
+}
+
+// waits says which policy makes a plan wait, and how it is approved, to be put behind another sentence; "" where none does.
+func (a agreement) waits(op *v1alpha1.Operation, hash string) string {
+	if a.policy == "" {
+		return ""
+	}
+	return fmt.Sprintf("; it waits: %s. Read it, then: slipway operation approve %s -p %s --plan %s", a.policy, op.Name, op.Namespace, hash)
 }
 
 // refuse ends an operation that has no plan.
@@ -226,12 +241,17 @@ func (r *Reconciler) approveAndStart(ctx context.Context, op *v1alpha1.Operation
 			s.Phase, s.FinishedAt, s.Message = v1alpha1.OperationAborted, &now, "aborted before anything was changed"
 		})
 	}
-	needed, unasked, err := r.needsApproval(ctx, op, op.Status.Impact)
+	agreed, err := r.needsApproval(ctx, op, op.Status.Impact)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	needed, unasked := agreed.needed, agreed.unasked
 	if needed && op.Spec.ApprovedPlan != op.Status.Plan.Hash {
-		if op.Spec.Wanted == nil || op.Spec.Generation > 0 {
+		if why := agreed.waits(op, op.Status.Plan.Hash); !strings.HasSuffix(op.Status.Message, why) {
+			// Setting approval was changed while it waited for something else.
+			return ctrl.Result{}, r.status(ctx, op, func(s *v1alpha1.OperationStatus) { s.Message = "planned: " + s.Plan.Summary + why })
+		}
+		if op.Spec.Wanted == nil && !op.Spec.Propose || op.Spec.Generation > 0 {
 			return ctrl.Result{}, nil
 		}
 		left := time.Until(op.CreationTimestamp.Add(unapprovedLife))
@@ -297,19 +317,21 @@ func (r *Reconciler) deleteCluster(ctx context.Context, op *v1alpha1.Operation) 
 }
 
 // needsApproval says whether a plan of that impact waits for a person, and whether it does not because it is harmless.
-func (r *Reconciler) needsApproval(ctx context.Context, op *v1alpha1.Operation, said *v1alpha1.OperationImpact) (needed, unasked bool, err error) {
+func (r *Reconciler) needsApproval(ctx context.Context, op *v1alpha1.Operation, said *v1alpha1.OperationImpact) (agreement, error) {
+	a := agreement{impact: said}
 	if op.Spec.Verb == v1alpha1.VerbDelete {
 		// Deleting the Cluster is the approval; an Operation that came first is a plan to read.
 		c, err := r.cluster(ctx, op)
-		return err == nil && c != nil && c.DeletionTimestamp == nil, false, err
+		a.needed = err == nil && c != nil && c.DeletionTimestamp == nil
+		return a, err
 	}
 	setting, err := r.setting(ctx, v1alpha1.SettingApproval)
 	if err != nil {
-		return false, false, err
+		return a, err
 	}
-	needed = setting.Approval.Asks(op, said)
-	unasked = !needed && setting.Approval != nil && slices.Contains(setting.Approval.UnlessHarmless, string(op.Spec.Verb))
-	return needed, unasked, nil
+	a.needed, a.policy = setting.Approval.Asks(op, said), setting.Approval.Policy(op, said)
+	a.unasked = !a.needed && setting.Approval != nil && slices.Contains(setting.Approval.UnlessHarmless, string(op.Spec.Verb))
+	return a, nil
 }
 
 // start claims the hosts and hands the plan to the engine. What it was made from is nil for a plan that was stored: that is
