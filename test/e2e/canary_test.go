@@ -325,5 +325,6 @@ func (w *world) give(ctx context.Context, h sandboxHost, input, command string) 
 
 func (w *world) sshCommand(ctx context.Context, h sandboxHost, command string) *exec.Cmd {
 	return exec.CommandContext(ctx, "ssh", "-i", h.KeyFile, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-		"-o", "LogLevel=ERROR", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "root@"+h.Address, command)
+		// A sshd that reads its configuration anew does not listen for a moment.
+		"-o", "LogLevel=ERROR", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", "ConnectionAttempts=5", "root@"+h.Address, command)
 }
