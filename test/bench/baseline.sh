@@ -156,6 +156,7 @@ spec:
     - {name: vip_leaseduration, value: "5"}
     - {name: vip_renewdeadline, value: "3"}
     - {name: vip_retryperiod, value: "1"}
+    - {name: vip_arpRate, value: "500"}
     - {name: vip_nodename, value: $NAME}
     securityContext: {capabilities: {add: [NET_ADMIN, NET_RAW], drop: [ALL]}}
     volumeMounts: [{name: kubeconfig, mountPath: /etc/kubernetes/admin.conf, readOnly: true}]

@@ -30,6 +30,10 @@ const leaseName = "plndr-cp-lock"
 // often anybody tries. They are kube-vip's own defaults for control planes.
 const leaseSeconds, renewSeconds, retrySeconds = 5, 3, 1
 
+// announceMillis is how often the holder tells the network, by a gratuitous ARP, who has the address. Until the first time
+// everybody sends to the holder of before. It is the shortest that kube-vip takes; its default is 3000.
+const announceMillis = 500
+
 // Install writes the static pod. The kubelet starts it without any API.
 type Install struct {
 	// Image is kube-vip's full image name.
@@ -92,6 +96,7 @@ func (i Install) file(t step.Target) (host.File, error) {
 					{Name: "vip_leaseduration", Value: strconv.Itoa(leaseSeconds)},
 					{Name: "vip_renewdeadline", Value: strconv.Itoa(renewSeconds)},
 					{Name: "vip_retryperiod", Value: strconv.Itoa(retrySeconds)},
+					{Name: "vip_arpRate", Value: strconv.Itoa(announceMillis)},
 					{Name: "vip_nodename", Value: t.Name},
 					// By itself it would show its figures to the whole network.
 					{Name: "prometheus_server", Value: "127.0.0.1:2112"},
