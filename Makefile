@@ -59,7 +59,7 @@ acceptance: test bench ## everything that is too long for CI; its output goes to
 	$(GO) build -modfile=tools/versitygw.mod -o .cache/versitygw github.com/versity/versitygw/cmd/versitygw
 	VERSITYGW=$(CURDIR)/.cache/versitygw $(GO) test -tags acceptance -count=1 -timeout 5m -v -run TestS3RealServer ./internal/backup
 	for version in v1.35.4 v1.37.1; do bin/slipway bundle build --kubernetes $$version --store $(STORE) --update-lock=machine; done
-	SLIPWAY=$(CURDIR)/bin/slipway STORE=$(STORE) KUBERNETES=$(KUBERNETES) $(GO) test -tags acceptance -count=1 -timeout 170m -v -run 'TestRestore$$|TestUpgrade$$|TestSettings$$|TestEndedCertificates$$' ./test/e2e
+	SLIPWAY=$(CURDIR)/bin/slipway STORE=$(STORE) KUBERNETES=$(KUBERNETES) $(GO) test -tags acceptance -count=1 -timeout 200m -v -run 'TestRestore$$|TestUpgrade$$|TestUpgradeByHand$$|TestSettings$$|TestEndedCertificates$$' ./test/e2e
 
 generate: ## write what is generated: deep copies and CRDs
 	cd api && $(GO) tool -modfile=../tools/go.mod controller-gen object crd:crdVersions=v1,maxDescLen=1000 paths=./... output:crd:dir=crd

@@ -161,7 +161,10 @@ func (w *world) startMirror(ctx context.Context, t *testing.T) *mirror {
 	}
 	m := &mirror{url: "http://" + listener.Addr().String(), asked: map[string][]string{}}
 	server := &http.Server{Handler: http.HandlerFunc(func(answer http.ResponseWriter, request *http.Request) {
-		from, _, _ := net.SplitHostPort(request.RemoteAddr)
+		from, _, err := net.SplitHostPort(request.RemoteAddr)
+		if err != nil {
+			t.Errorf("cannot tell who asks the mirror: %v", err)
+		}
 		m.mu.Lock()
 		m.asked[from] = append(m.asked[from], request.URL.String())
 		m.mu.Unlock()
